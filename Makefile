@@ -1,0 +1,92 @@
+# A list of what CI does. Every line also works typed by hand.
+
+GO       ?= go
+FUZZTIME ?= 10s
+RACE     ?= -race
+
+# What the end-to-end tests run beside what they compile: names of Debian
+# packages, and the programs that show whether they are there.
+E2E_PACKAGES = podman runc conmon skopeo qemu-system-arm
+E2E_PROGRAMS = podman runc conmon skopeo qemu-system-aarch64
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Compile imgctl into bin/
+	$(GO) build -trimpath -o bin/ ./cmd/imgctl
+
+.PHONY: check
+check: fmt vet lint docs-check vuln ## Everything that can be said without running the program
+
+.PHONY: fmt
+fmt: ## Is every file formatted?
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
+
+.PHONY: vet
+vet: ## go vet, also of the end-to-end tests
+	$(GO) vet ./...
+	$(GO) vet -tags e2e ./e2e
+
+.PHONY: lint
+lint: ## staticcheck, at the version in go.mod
+	$(GO) tool staticcheck ./...
+	$(GO) tool staticcheck -tags e2e ./e2e
+
+.PHONY: docs
+docs: ## Write the pages that are made from the code
+	$(GO) run ./cmd/imgctl docs docs
+
+.PHONY: docs-check
+docs-check: ## Are those pages what the code says?
+	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && $(GO) run ./cmd/imgctl docs "$$made" && \
+	diff -r "$$made/cli" docs/cli && diff "$$made/exit-codes.md" docs/exit-codes.md || \
+	{ echo "docs: they differ from the code; make docs writes them"; exit 1; }
+
+.PHONY: vuln
+vuln: ## Known vulnerabilities in what is called, where their database can be asked
+	@if curl -sfo /dev/null -m 10 https://vuln.go.dev/index/db.json; then \
+		$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...; \
+	else echo "govulncheck: not run, https://vuln.go.dev does not answer from here"; fi
+
+.PHONY: test
+test: ## The fast tests: no network, no root, Go alone
+	$(GO) test ./...
+
+.PHONY: race
+race: ## The same with the race detector (needs a C compiler)
+	$(GO) test $(RACE) ./...
+
+.PHONY: fuzz
+fuzz: ## Every fuzz target for FUZZTIME (10s)
+	@for p in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz); do \
+			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## Speed and memory
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: demo
+demo: ## A real kubelet becomes an image and a bundle on two registries, then one of them dies
+	@$(GO) build -o bin/ ./internal/demo
+	@bin/demo
+
+.PHONY: e2e
+e2e: e2e-packages ## cosign, podman, skopeo, crane and an arm64 kernel judge a real release (root, Debian)
+	$(GO) test -tags e2e -count=1 -timeout 60m -v ./e2e
+
+.PHONY: e2e-packages
+e2e-packages:
+	@for p in $(E2E_PROGRAMS); do command -v $$p >/dev/null || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then echo "installing, for$$missing: $(E2E_PACKAGES)"; \
+		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(E2E_PACKAGES); fi
+
+.PHONY: clean
+clean: ## Remove what make build and imgctl leave in the checkout; caches stay
+	rm -rf bin dist

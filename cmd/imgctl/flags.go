@@ -1,0 +1,197 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/imgctl/imgctl/internal/deb"
+	"github.com/imgctl/imgctl/internal/download"
+	"github.com/imgctl/imgctl/pkg/build"
+	"github.com/imgctl/imgctl/pkg/oci"
+	"github.com/imgctl/imgctl/pkg/upstream"
+	"github.com/imgctl/imgctl/pkg/verify"
+)
+
+// globals are the flags that every command has.
+type globals struct {
+	output    string // text, json or name
+	json      bool
+	quiet     bool
+	cache     string
+	authfile  string
+	plainHTTP []string
+	jobs      int
+	progress  string
+	offline   bool
+	debug     bool
+}
+
+func (g *globals) register(f *pflag.FlagSet) {
+	f.BoolVar(&g.json, "json", false, "print the result, or the error, as one JSON document on stdout")
+	f.BoolVarP(&g.quiet, "quiet", "q", false, "print nothing but references (repository@digest), one a line")
+	f.StringVar(&g.cache, "cache", "", "where downloads and layers are kept (default: the user's cache directory)")
+	f.StringVar(&g.authfile, "authfile", "", "registry credentials (default: REGISTRY_AUTH_FILE, then DOCKER_CONFIG, then the usual files)")
+	f.StringArrayVar(&g.plainHTTP, "plain-http", nil, "registry `host` that is spoken to without TLS; loopback always is (repeatable, insecure)")
+	f.IntVarP(&g.jobs, "jobs", "j", 0, "how many things are done at once (default one for each core)")
+	f.StringVar(&g.progress, "progress", "auto", "auto, tty, plain or none")
+	f.BoolVar(&g.debug, "debug", false, "log every step on stderr; credentials are never logged")
+	f.BoolVar(&g.offline, "offline", false, "dial nothing: use the cache and directories only")
+}
+
+// registerOutput adds -o to the commands that have nothing else to put out.
+func (g *globals) registerOutput(f *pflag.FlagSet) {
+	if f.Lookup("output") == nil {
+		f.StringVarP(&g.output, "output", "o", "text", "how the result is printed: text, json or name (one reference a line)")
+	}
+}
+
+// check refuses values that no command could use.
+func (g *globals) check() error {
+	switch {
+	case g.json:
+		g.output = "json"
+	case g.quiet:
+		g.output = "name"
+	case g.output == "":
+		g.output = "text"
+	}
+	for _, f := range []struct{ flag, got, want string }{
+		{"output", g.output, "text json name"},
+		{"progress", g.progress, "auto tty plain none"},
+	} {
+		if !slices.Contains(strings.Fields(f.want), f.got) {
+			return usage(fmt.Errorf("--%s: got %q, want one of %s", f.flag, f.got, strings.ReplaceAll(f.want, " ", ", ")))
+		}
+	}
+	switch {
+	case g.jobs < 0:
+		return usage(fmt.Errorf("--jobs: got %d, want 1 or more", g.jobs))
+	case g.jobs == 0:
+		g.jobs = runtime.GOMAXPROCS(0)
+	}
+	if g.cache == "" {
+		g.cache = download.Dir()
+	}
+	return nil
+}
+
+// insecureFlags loosen a check and are therefore never read from the environment (C03).
+var insecureFlags = map[string]bool{"plain-http": true, "overwrite": true}
+
+// environmentName is the variable that stands in for a flag: IMGCTL_ and the
+// flag's name in upper case.
+func environmentName(flag string) string {
+	return "IMGCTL_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// bindEnvironment sets every flag that was not given from its variable.
+func (a *app) bindEnvironment(cmd *cobra.Command) error {
+	var failed error
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		name := environmentName(f.Name)
+		value := a.getenv(name)
+		if value == "" || f.Changed || failed != nil {
+			return
+		}
+		if insecureFlags[f.Name] {
+			failed = usage(fmt.Errorf("%s: a check is not loosened through the environment; give --%s", name, f.Name))
+			return
+		}
+		if err := cmd.Flags().Set(f.Name, value); err != nil {
+			failed = usage(fmt.Errorf("%s: %w", name, err))
+		}
+	})
+	return failed
+}
+
+// inputFlags say where build inputs come from.
+type inputFlags struct {
+	upstream    []string
+	rekor       string
+	trustedRoot string
+	archive     string
+}
+
+func (i *inputFlags) register(f *pflag.FlagSet) {
+	f.StringArrayVar(&i.upstream, "upstream", nil, "base `URL` of Kubernetes' release files, in order (repeatable; default "+upstream.DefaultBase+")")
+	f.StringVar(&i.rekor, "rekor", "", "`URL` of the transparency log that upstream's signatures are looked up in (default "+upstream.DefaultRekor+")")
+	f.StringVar(&i.trustedRoot, "trusted-root", "", "Sigstore trust root that upstream's signatures are checked against (default: the public-good root that is built in)")
+	f.StringVar(&i.archive, "archive", "", "Debian archive (default: the one apt uses on this machine, else "+deb.DefaultBase+")")
+}
+
+// logger tells the person at three in the morning what goes on: warnings, and
+// every step with --debug.
+func (a *app) logger() *slog.Logger {
+	level := slog.LevelWarn
+	if a.debug {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// offlineTransport is the transport of --offline.
+type offlineTransport struct{}
+
+func (offlineTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	return nil, fmt.Errorf("dial %s: --offline allows no connection", r.URL.Host)
+}
+
+// downloader is the one that fills the cache.
+func (a *app) downloader(p *printer) *download.Client {
+	return &download.Client{Cache: a.cache, Offline: a.offline, Progress: p.fetched}
+}
+
+// upstreamClient fetches Kubernetes' files from the flags' places, else the spec's, else the defaults.
+func (a *app) upstreamClient(i inputFlags, spec build.Upstream, d *download.Client) (*upstream.Client, error) {
+	trust, err := verify.LoadTrust(i.trustedRoot)
+	if err != nil {
+		return nil, err
+	}
+	return &upstream.Client{
+		Download: d,
+		Bases:    firstList(i.upstream, spec.Bases),
+		Rekor:    cmp.Or(i.rekor, spec.Rekor),
+		Verifier: &verify.BlobVerifier{Trust: trust, Identity: upstream.Identity, Issuer: upstream.Issuer},
+	}, nil
+}
+
+func firstList(lists ...[]string) []string {
+	for _, l := range lists {
+		if len(l) > 0 {
+			return l
+		}
+	}
+	return nil
+}
+
+// debianArchive is the flag's, else the spec's, else the one of the machine's apt, else the default.
+func (a *app) debianArchive(i inputFlags, spec *build.Spec, d *download.Client) *deb.Archive {
+	base := cmp.Or(i.archive, spec.Packages.Archive)
+	if base == "" {
+		base, _ = deb.ConfiguredBase("/")
+	}
+	return &deb.Archive{Download: d, Base: base, Keyring: spec.Keyring(), Now: a.now}
+}
+
+// registries is the client of every registry that a command talks to.
+func (a *app) registries() *oci.Client {
+	c := &oci.Client{
+		Keychain:  oci.Keychain(a.authfile, a.getenv),
+		PlainHTTP: a.plainHTTP,
+		Jobs:      a.jobs,
+		Log:       a.logger(),
+		Progress:  a.printer().pushed,
+	}
+	if a.offline {
+		c.Transport = offlineTransport{}
+	}
+	return c
+}

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/imgctl/imgctl/internal/strict"
+	"github.com/imgctl/imgctl/pkg/build"
+	"github.com/imgctl/imgctl/pkg/bundle"
+	"github.com/imgctl/imgctl/pkg/oci"
+	"github.com/imgctl/imgctl/pkg/sign"
+	"github.com/imgctl/imgctl/pkg/verify"
+)
+
+// releaseFile is release.yaml. Paths are relative to the file.
+type releaseFile struct {
+	strict.Header `yaml:",inline"`
+	Image         string               `yaml:"image"`   // directory of an image spec and its lock
+	Bundles       []string             `yaml:"bundles"` // directories of bundle specs, pinned to the image
+	Destinations  []releaseDestination `yaml:"destinations"`
+	Tags          []string             `yaml:"tags"` // templates: {version} tags the index, {version}-{arch} each platform
+	Signers       []releaseSigner      `yaml:"signers"`
+	Policy        string               `yaml:"policy"`
+}
+
+type releaseDestination struct {
+	Repository string `yaml:"repository"`
+	BestEffort bool   `yaml:"bestEffort"`
+}
+
+type releaseSigner struct {
+	Key releaseKey `yaml:"key"`
+}
+
+// releaseKey is a key file and where its password comes from: never the file itself.
+type releaseKey struct {
+	File     string `yaml:"file"`
+	Password struct {
+		Env  string `yaml:"env"`
+		File string `yaml:"file"`
+	} `yaml:"password"`
+}
+
+// release is a release.yaml with everything that it names loaded and checked.
+type release struct {
+	file    releaseFile
+	dir     string
+	spec    *build.Spec
+	lock    *build.Lock
+	bundles []*bundle.Config
+	policy  *verify.Policy
+	signer  sign.Signer // nil in a dry run: a plan needs no password
+	to      []oci.Destination
+}
+
+// loadRelease reads everything before anything is done, so that a mistake in
+// the last file costs no more than one in the first.
+func (a *app) loadRelease(path string, withKeys bool) (*release, error) {
+	r := &release{dir: filepath.Dir(path)}
+	if err := strict.DecodeFile(path, "Release", &r.file); err != nil {
+		return nil, err
+	}
+	if err := r.file.check(path); err != nil {
+		return nil, err
+	}
+	var err error
+	if r.spec, r.lock, err = loadImage(r.path(r.file.Image)); err != nil {
+		return nil, err
+	}
+	for _, dir := range r.file.Bundles {
+		b, err := bundle.Load(r.path(dir))
+		if err != nil {
+			return nil, err
+		}
+		if version := r.lock.Upstream.Version; b.Kubernetes != version {
+			return nil, usage(fmt.Errorf("bundle %s is written for Kubernetes %s, the image has %s", b.Name, b.Kubernetes, version))
+		}
+		r.bundles = append(r.bundles, b)
+	}
+	if r.policy, err = verify.LoadPolicy(r.path(r.file.Policy)); err != nil {
+		return nil, err
+	}
+	for _, d := range r.file.Destinations {
+		r.to = append(r.to, oci.Destination{Repository: r.repository(d.Repository), BestEffort: d.BestEffort})
+	}
+	if !withKeys {
+		return r, nil
+	}
+	return r, a.loadSigner(r)
+}
+
+func (f *releaseFile) check(path string) error {
+	fail := func(format string, args ...any) error {
+		return &strict.Error{File: path, Msg: fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case f.Image == "":
+		return fail("image: got nothing, want the directory of an image spec")
+	case len(f.Destinations) == 0:
+		return fail("destinations: got none, want at least one repository")
+	case len(f.Tags) == 0:
+		return fail("tags: got none, want at least one template")
+	case f.Policy == "":
+		return fail("policy: got nothing, want a policy file: a release is read back and verified before a tag moves")
+	case len(f.Signers) != 1:
+		return fail("signers: got %d, want one", len(f.Signers))
+	case f.Signers[0].Key.File == "":
+		return fail("signers[0].key.file: got nothing, want a key file")
+	}
+	required := false
+	for i, d := range f.Destinations {
+		if _, err := oci.ParseReference(d.Repository); err != nil {
+			return fail("destinations[%d].repository: %v", i, err)
+		}
+		required = required || !d.BestEffort
+	}
+	if !required {
+		return fail("destinations: every one is bestEffort, want one that is required")
+	}
+	for i, t := range f.Tags {
+		rest := strings.NewReplacer("{version}", "v", "{arch}", "a").Replace(t)
+		if strings.ContainsAny(rest, "{}") || !strings.Contains(t, "{version}") {
+			return fail("tags[%d]: got %q, want a template of {version} and {arch}", i, t)
+		}
+	}
+	return nil
+}
+
+// path resolves a path of the release file.
+func (r *release) path(p string) string {
+	if filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(r.dir, p)
+}
+
+// repository resolves the directory of a layout; other names are as written.
+func (r *release) repository(name string) string {
+	if dir, ok := strings.CutPrefix(name, "oci:"); ok {
+		return "oci:" + r.path(dir)
+	}
+	return name
+}
+
+func (a *app) loadSigner(r *release) error {
+	key := r.file.Signers[0].Key
+	variable := key.Password.Env
+	if variable == "" {
+		variable = passwordVariable
+	}
+	file := key.Password.File
+	if file != "" {
+		file = r.path(file)
+	}
+	password, err := a.password(file, variable)
+	if err != nil {
+		return err
+	}
+	r.signer, err = loadKey(r.path(key.File), password)
+	return err
+}
+
+// loadKey opens an encrypted private key file.
+func loadKey(path string, password sign.Secret) (sign.Signer, error) {
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, hint(fmt.Errorf("read key: %w", err), "imgctl keygen makes one")
+	}
+	key, err := sign.LoadKey(pem, password)
+	if err != nil {
+		return nil, usage(fmt.Errorf("%s: %w", path, err))
+	}
+	return key, nil
+}
+
+// loadImage reads an image spec and the lock beside it.
+func loadImage(dir string) (*build.Spec, *build.Lock, error) {
+	spec, err := build.LoadSpec(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	lock, err := build.LoadLock(dir)
+	return spec, lock, err
+}
+
+// tagsFor returns the tags of the index and, by architecture, of each platform.
+func tagsFor(templates []string, version string, arches []string) (index []string, platform map[string][]string) {
+	platform = map[string][]string{}
+	for _, t := range templates {
+		t = strings.ReplaceAll(t, "{version}", version)
+		if !strings.Contains(t, "{arch}") {
+			index = append(index, t)
+			continue
+		}
+		for _, arch := range arches {
+			platform[arch] = append(platform[arch], strings.ReplaceAll(t, "{arch}", arch))
+		}
+	}
+	return index, platform
+}
+
+// bundleDestination is where the bundles of an image go: beside it.
+func bundleDestination(d oci.Destination) oci.Destination {
+	return oci.Destination{Repository: d.Repository + "-bundle", BestEffort: d.BestEffort}
+}
+
+// primary is the repository whose name the release goes by: the first on a
+// registry, or the first layout where there is none.
+func primary(to []oci.Destination) string {
+	for _, d := range to {
+		if !strings.HasPrefix(d.Repository, "oci:") {
+			return d.Repository
+		}
+	}
+	return to[0].Repository
+}

@@ -1,0 +1,301 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/imgctl/imgctl/pkg/attest"
+	"github.com/imgctl/imgctl/pkg/build"
+	"github.com/imgctl/imgctl/pkg/bundle"
+	"github.com/imgctl/imgctl/pkg/oci"
+	"github.com/imgctl/imgctl/pkg/sign"
+	"github.com/imgctl/imgctl/pkg/verify"
+)
+
+// product is one artifact of a release, complete before its first byte leaves.
+type product struct {
+	name, version string
+	subject       oci.Taggable
+	digest        v1.Hash
+	platforms     map[string]v1.Hash // of an index, by platform
+	attachments   []oci.Attachment
+	tags          map[v1.Hash][]string
+	to            []oci.Destination // every product of a release has as many, in the same order
+	receipts      []oci.Receipt
+}
+
+// digests lists what is signed: the subject and, of an index, each child.
+func (pr *product) digests() []v1.Hash {
+	return append([]v1.Hash{pr.digest}, sortedValues(pr.platforms)...)
+}
+
+// makeImage fetches, builds and signs the image of the release.
+func (c *releaseCmd) makeImage(ctx context.Context, r *release, p *printer) (*product, error) {
+	in, _, err := c.fetchLocked(ctx, c.from, r.spec, r.lock)
+	if err != nil {
+		return nil, err
+	}
+	result, err := c.buildImage(ctx, in, r.spec, r.lock, p)
+	if err != nil {
+		return nil, err
+	}
+	pr, err := imageProduct(r, result)
+	if err != nil {
+		return nil, err
+	}
+	return pr, pr.attestImage(ctx, r, result)
+}
+
+func imageProduct(r *release, result *build.Result) (*product, error) {
+	digest, err := result.Index.Digest()
+	if err != nil {
+		return nil, err
+	}
+	pr := &product{
+		name: imageName(r.spec), version: r.lock.Upstream.Version, subject: result.Index, digest: digest,
+		platforms: map[string]v1.Hash{}, to: r.to,
+	}
+	manifest, err := result.Index.IndexManifest()
+	if err != nil {
+		return nil, err
+	}
+	var arches []string
+	for _, d := range manifest.Manifests {
+		pr.platforms[d.Platform.OS+"/"+d.Platform.Architecture] = d.Digest
+		arches = append(arches, d.Platform.Architecture)
+	}
+	index, byArch := tagsFor(r.file.Tags, pr.version, arches)
+	pr.tags = map[v1.Hash][]string{digest: index}
+	for platform, h := range pr.platforms {
+		pr.tags[h] = byArch[strings.TrimPrefix(platform, "linux/")]
+	}
+	return pr, nil
+}
+
+// attestImage signs the index and each child, says what is in each child, and
+// how the index was made.
+func (pr *product) attestImage(ctx context.Context, r *release, result *build.Result) error {
+	name, created := primary(pr.to), r.lock.Created
+	manifest, err := result.Index.IndexManifest()
+	if err != nil {
+		return err
+	}
+	for _, d := range manifest.Manifests {
+		record := result.Records[d.Platform.OS+"/"+d.Platform.Architecture]
+		sbom, err := attest.SPDX(attest.Subject{Name: name, Digest: d.Digest.String()}, record)
+		if err != nil {
+			return err
+		}
+		if err := pr.attach(ctx, r.signer, d, name, attest.PredicateSPDX, sbom, created); err != nil {
+			return err
+		}
+	}
+	provenance, err := attest.Provenance(result.Record)
+	if err != nil {
+		return err
+	}
+	subject, err := describe(result.Index)
+	if err != nil {
+		return err
+	}
+	return pr.attach(ctx, r.signer, subject, name, attest.PredicateProvenance, provenance, created)
+}
+
+// attach adds one attestation and, with it, the plain signature of its subject.
+func (pr *product) attach(ctx context.Context, s sign.Signer, subject v1.Descriptor, name, predicateType string, predicate []byte, created time.Time) error {
+	signature, err := sign.AttachSignature(ctx, s, subject, name, created)
+	if err != nil {
+		return err
+	}
+	attestation, err := sign.Attach(ctx, s, subject, name, predicateType, predicate, created)
+	if err != nil {
+		return err
+	}
+	pr.attachments = append(pr.attachments,
+		oci.Attachment{Subject: subject.Digest, Image: signature},
+		oci.Attachment{Subject: subject.Digest, Image: attestation})
+	return nil
+}
+
+// makeBundle renders a bundle that is pinned to the image, and signs it.
+func makeBundle(ctx context.Context, r *release, config *bundle.Config, image *product) (*product, error) {
+	pinned := primary(image.to) + "@" + image.digest.String()
+	if strings.HasPrefix(pinned, "oci:") {
+		return nil, hint(usage(errors.New("a bundle needs an image that nodes can pull: every destination is a directory")),
+			"add a repository on a registry to destinations, or leave bundles out")
+	}
+	tree, err := bundle.Render(config, func(string) (string, error) { return pinned, nil })
+	if err != nil {
+		return nil, err
+	}
+	created := r.lock.Created
+	img, err := tree.Image(created)
+	if err != nil {
+		return nil, err
+	}
+	subject, err := describe(img)
+	if err != nil {
+		return nil, err
+	}
+	pr := &product{name: config.Name, version: image.version, subject: img, digest: subject.Digest,
+		tags: map[v1.Hash][]string{subject.Digest: {config.Name + "-" + image.version}}}
+	for _, d := range image.to {
+		pr.to = append(pr.to, bundleDestination(d))
+	}
+	provenance, err := attest.Provenance(bundleRecord(r, config, image, created))
+	if err != nil {
+		return nil, err
+	}
+	return pr, pr.attach(ctx, r.signer, subject, primary(pr.to), attest.PredicateProvenance, provenance, created)
+}
+
+// bundleRecord says what a bundle was made of: the spec and the pinned image.
+func bundleRecord(r *release, config *bundle.Config, image *product, created time.Time) attest.Record {
+	return attest.Record{
+		Builder:    build.Builder,
+		Created:    created,
+		Parameters: map[string]any{"bundle": config.Name, "version": image.version},
+		Materials: []attest.Material{{
+			Name: image.name, Version: image.version, Type: attest.TypeFile,
+			URI:     "pkg:oci/" + image.name,
+			Digests: map[string]string{image.digest.Algorithm: image.digest.Hex},
+		}},
+	}
+}
+
+// signatures makes the legacy signature images for one destination.
+func (pr *product) signatures(s sign.Signer) func(context.Context, string) (map[v1.Hash]v1.Image, error) {
+	return func(ctx context.Context, repository string) (map[v1.Hash]v1.Image, error) {
+		if strings.HasPrefix(repository, "oci:") {
+			repository = primary(pr.to) // a directory has no name to sign for
+		}
+		if strings.HasPrefix(repository, "oci:") {
+			return nil, nil
+		}
+		images := map[v1.Hash]v1.Image{}
+		for _, h := range pr.digests() {
+			img, err := sign.Legacy(ctx, repository, h, s)
+			if err != nil {
+				return nil, err
+			}
+			images[h] = img
+		}
+		return images, nil
+	}
+}
+
+// check reads the product back from one destination and applies the policy of its users.
+func (pr *product) check(policy *verify.Policy, now func() time.Time) func(context.Context, *oci.Repository, v1.Hash) error {
+	return readBack(&verify.Verifier{Policy: policy, Now: now}, func(repository string) string {
+		if strings.HasPrefix(repository, "oci:") {
+			return primary(pr.to)
+		}
+		return repository
+	})
+}
+
+// readBack verifies what one repository holds, with nothing from another. nameOf
+// says under which name the policy knows the repository.
+func readBack(v *verify.Verifier, nameOf func(repository string) string) func(context.Context, *oci.Repository, v1.Hash) error {
+	return func(ctx context.Context, from *oci.Repository, h v1.Hash) error {
+		_, err := v.Verify(ctx, verify.Subject{Repository: nameOf(from.String()), Digest: h}, from)
+		return err
+	}
+}
+
+// checkTags finds, before anything is uploaded, a tag that points elsewhere and a
+// required destination that cannot be asked.
+func checkTags(ctx context.Context, reg *oci.Client, products []*product) error {
+	return eachTag(products, func(pr *product, to oci.Destination, tag string, want v1.Hash) error {
+		if to.BestEffort {
+			return nil // its receipt will say
+		}
+		repo, err := reg.Repository(to.Repository)
+		if err != nil {
+			return err
+		}
+		got, err := repo.Resolve(ctx, tag)
+		switch {
+		case oci.NotFound(err), err == nil && got.Digest == want:
+			return nil
+		case err != nil:
+			return err
+		}
+		return hint(&oci.Changed{Repository: repo.String(), Tag: tag, Got: got.Digest, Want: want},
+			"a released tag is not moved: release another version, or find out who pushed %s", shortDigest(got.Digest.String()))
+	})
+}
+
+// moveTags points every tag at what was verified. A best-effort destination that
+// refuses is noted in its receipt.
+func moveTags(ctx context.Context, reg *oci.Client, products []*product, p *printer) error {
+	return eachTag(products, func(pr *product, to oci.Destination, tag string, h v1.Hash) error {
+		rc := pr.receipt(to)
+		if rc == nil || rc.Err != nil {
+			return nil
+		}
+		repo, err := reg.Repository(to.Repository)
+		if err != nil {
+			return err
+		}
+		err = repo.Tag(ctx, tag, h)
+		if err != nil && to.BestEffort {
+			rc.Err = err
+			return nil
+		}
+		if err == nil {
+			p.line("tag", "%s:%s  %s", to.Repository, tag, shortDigest(h.String()))
+		}
+		return err
+	})
+}
+
+func (pr *product) receipt(to oci.Destination) *oci.Receipt {
+	for i := range pr.receipts {
+		if pr.receipts[i].Repository == to.Repository {
+			return &pr.receipts[i]
+		}
+	}
+	return nil
+}
+
+// eachTag calls fn for every product, destination and tag: the destinations side
+// by side, and at each the tags in an order in which what is visible is whole:
+// the platforms' before the index's, the image's before those of the bundles.
+func eachTag(products []*product, fn func(pr *product, to oci.Destination, tag string, h v1.Hash) error) error {
+	var g errgroup.Group
+	for i := range products[0].to {
+		g.Go(func() error {
+			for _, pr := range products {
+				for _, h := range append(sortedValues(pr.platforms), pr.digest) {
+					for _, tag := range pr.tags[h] {
+						if err := fn(pr, pr.to[i], tag, h); err != nil {
+							return err
+						}
+					}
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// describe is the descriptor of what is published.
+func describe(t oci.Taggable) (v1.Descriptor, error) {
+	raw, err := t.RawManifest()
+	if err != nil {
+		return v1.Descriptor{}, fmt.Errorf("describe: %w", err)
+	}
+	m, err := oci.ParseManifest(raw, "")
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	return m.Descriptor, nil
+}

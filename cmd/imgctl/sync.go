@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/spf13/cobra"
+
+	"github.com/imgctl/imgctl/internal/strict"
+	"github.com/imgctl/imgctl/pkg/mirror"
+	"github.com/imgctl/imgctl/pkg/oci"
+)
+
+type syncCmd struct {
+	*app
+	accept    policyFlags
+	dryRun    bool
+	overwrite bool
+	src       string
+	to        []string
+}
+
+func newSync(a *app) *cobra.Command {
+	c := &syncCmd{app: a}
+	cmd := &cobra.Command{
+		Use:   "sync SRC DST…",
+		Short: "Copy a release that the policy accepts, with everything that verifies it",
+		Long: `Copy a release to other repositories: the index, its children, every referrer
+(signatures, SBOMs, provenance) and the signature tags, byte for byte and by digest.
+The source must be accepted by the policy; each copy must be too, with the source not
+asked, and only then does the tag move.`,
+		Example: `  imgctl sync quay.io/poseidon/kubelet:v1.36.2 registry.example.com/kubelet --policy policies/kubelet.yaml
+  imgctl sync oci:dist/kubelet:v1.36.2 registry.example.com/kubelet --key release.pub --dry-run`,
+		Args: atLeast(2, "a source and one destination or more"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c.src, c.to = args[0], args[1:]
+			return wrapRef("sync", c.src, c.run(cmd.Context()))
+		},
+	}
+	f := cmd.Flags()
+	c.accept.register(f)
+	f.BoolVar(&c.dryRun, "dry-run", false, "print the plan and change nothing")
+	f.BoolVar(&c.overwrite, "overwrite", false, "move tags that point at something else (loosens a check)")
+	return cmd
+}
+
+func (c *syncCmd) run(ctx context.Context) error {
+	src, err := oci.ParseReference(c.src)
+	if err != nil {
+		return usage(err)
+	}
+	reg := c.registries()
+	v, err := c.verifier(c.accept, reg, src.Repository)
+	if err != nil {
+		return err
+	}
+	plan, err := mirror.Compute(ctx, reg, v, src, c.to...)
+	if err != nil {
+		return err
+	}
+	plan.Overwrite = c.overwrite
+	p := c.printer()
+	for _, cp := range plan.Copies {
+		p.line("plan", "%s  %s  %s  %d new, %d there, %s", cp.Destination, cp.Action, cp.Why, cp.Objects, cp.Present, bytesText(cp.Bytes))
+	}
+	if c.dryRun {
+		return c.printPlan(plan)
+	}
+	receipts, err := plan.Apply(ctx, reg, v)
+	h, hashErr := v1.NewHash(plan.Digest)
+	return errors.Join(hashErr, c.printReceipts("Synced", h, receipts, err))
+}
+
+func (c *syncCmd) printPlan(plan mirror.Plan) error {
+	var errs []error
+	for _, cp := range plan.Copies {
+		errs = append(errs, cp.Err) // what Apply would fail with
+		if cp.Err == nil && cp.Action != mirror.DoNothing && c.output != "json" {
+			fmt.Fprintf(c.stdout, "%s@%s\n", cp.Destination, plan.Digest)
+		}
+	}
+	if c.output == "json" {
+		errs = append(errs, printJSON(c.stdout, struct {
+			strict.Header
+			mirror.Plan
+		}{header("SyncPlan"), plan}))
+	}
+	return reported(errors.Join(errs...))
+}

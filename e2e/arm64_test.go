@@ -1,0 +1,180 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/imgctl/imgctl/internal/deb"
+	"github.com/imgctl/imgctl/internal/download"
+	"github.com/imgctl/imgctl/internal/peers"
+	"github.com/imgctl/imgctl/internal/vm"
+)
+
+// kernelTools need a kernel with modules, which the image's own kmod loads.
+var kernelTools = []struct{ command, want string }{
+	{"uname -m", `^aarch64$`},
+	{"iptables -A INPUT -p tcp --dport 1 -j DROP && iptables -S INPUT", `-A INPUT -p tcp -m tcp --dport 1 -j DROP`},
+	{"ip6tables -A INPUT -i lo -j DROP && ip6tables -S INPUT", `-A INPUT -i lo -j DROP`},
+	{"ebtables -A INPUT -i lo -j DROP && ebtables -L INPUT", `-i lo -j DROP`},
+	{"nft add table inet t && nft list tables", `table inet t`},
+	{"ipset create s hash:ip && ipset list -n", `^s$`},
+	{"conntrack -L", `flow entries have been shown`},
+	{"ip link add v0 type veth peer name v1 && ip -br link show v0", `v0@v1`},
+}
+
+func TestArm64ImageRunsOnAnArm64Kernel(t *testing.T) {
+	var commands []string
+	for _, tool := range tools {
+		commands = append(commands, tool.command)
+	}
+	for _, tool := range kernelTools {
+		commands = append(commands, tool.command)
+	}
+	kernel, modules := kernel(t)
+	files := append(modules, vm.File{Path: "init", Mode: 0o755, Data: vm.Script(commands)})
+	initramfs := writeInitramfs(t, files)
+	// TCG on a busy machine: four times what it takes on an idle one, and more.
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	start := time.Now()
+	results, err := (&vm.Machine{Kernel: kernel, Memory: 3072}).Run(ctx, initramfs, commands)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("booted, ran %d commands and stopped in %s", len(results), time.Since(start).Round(time.Second))
+	for i, r := range results {
+		want := ""
+		if i < len(tools) {
+			want = tools[i].want
+		} else {
+			want = kernelTools[i-len(tools)].want
+		}
+		if r.Code != 0 || !regexp.MustCompile(want).MatchString(r.Output+"\n") && !regexp.MustCompile(want).MatchString(r.Output) {
+			t.Errorf("%s: got code %d:\n%s\nwant %s", r.Command, r.Code, r.Output, want)
+		}
+	}
+}
+
+// writeInitramfs makes an initial RAM disk of the arm64 image and files.
+func writeInitramfs(t *testing.T, files []vm.File) string {
+	t.Helper()
+	ref, err := name.NewDigest(shared.Image(1)+"@"+shared.Released.Platform("linux/arm64"), name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := remote.Image(ref, remote.WithContext(t.Context()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(t.TempDir(), "initramfs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rootfs := mutate.Extract(img)
+	defer rootfs.Close()
+	if err := vm.Initramfs(f, rootfs, files...); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return f.Name()
+}
+
+// kernelPackage is what Debian's package linux-image-cloud-arm64 depends on.
+var kernelPackage = regexp.MustCompile(`^linux-image-[0-9].*-cloud-arm64$`)
+
+// moduleNeeded picks the modules that the commands can ask for: all of them
+// would cost the emulated depmod a quarter of a minute.
+var moduleNeeded = regexp.MustCompile(`/modules\.(builtin|builtin\.modinfo|order)$|/kernel/(net|lib|crypto|arch|drivers/net)/`)
+
+// kernel fetches Debian's arm64 kernel, checked from the archive's signature
+// down, and returns the path of its image and the modules.
+func kernel(t *testing.T) (image string, modules []vm.File) {
+	t.Helper()
+	file := fetchKernel(t)
+	image = filepath.Join(t.TempDir(), "vmlinuz")
+	err := deb.Unpack(file, func(m deb.Member) error {
+		if m.Control || m.Body == nil || m.Header.Size == 0 {
+			return nil
+		}
+		switch path := m.Header.Name; {
+		case strings.HasPrefix(path, "boot/vmlinuz-"):
+			var b bytes.Buffer
+			if _, err := io.Copy(&b, m.Body); err != nil {
+				return err
+			}
+			return os.WriteFile(image, b.Bytes(), 0o644)
+		case moduleNeeded.MatchString("/" + path):
+			data, err := io.ReadAll(m.Body)
+			modules = append(modules, vm.File{Path: path, Mode: 0o644, Data: data})
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(image); err != nil || len(modules) < 100 {
+		t.Fatalf("kernel package: got %v and %d modules, want an image and more than 100", err, len(modules))
+	}
+	return image, modules
+}
+
+func fetchKernel(t *testing.T) string {
+	t.Helper()
+	root, err := peers.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyring, err := os.ReadFile(filepath.Join(root, "images/kubelet/debian-archive-keyring.gpg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := os.Getenv("IMGCTL_ARCHIVE")
+	if base == "" {
+		base, _ = deb.ConfiguredBase("/")
+	}
+	archive := &deb.Archive{Download: &download.Client{}, Base: base, Keyring: keyring}
+	suite, err := archive.Suite(t.Context(), "trixie", "arm64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := newestKernel(suite.Packages["arm64"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("kernel %s %s", p.Name, p.Version)
+	file, err := archive.Fetch(t.Context(), p.Filename, download.Want{Size: p.Size, SHA256: p.SHA256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func newestKernel(ix *deb.Index) (deb.Package, error) {
+	all, err := ix.Closure([]string{"linux-image-cloud-arm64"})
+	if err != nil {
+		return deb.Package{}, err
+	}
+	for _, p := range all {
+		if kernelPackage.MatchString(p.Name) {
+			return p, nil
+		}
+	}
+	return deb.Package{}, fmt.Errorf("linux-image-cloud-arm64 depends on no kernel among %d packages", len(all))
+}

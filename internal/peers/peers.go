@@ -1,0 +1,97 @@
+// Package peers provides the real programs that imgctl must get along with: the
+// kubelet and kubectl that go into an image, a registry that it is pushed to, and
+// cosign and crane that look at it.
+//
+// Nothing is downloaded as a binary. Every program is compiled from its Go module
+// at a version written here, checked by go.sum or the checksum database, and
+// kept in a cache below the user's cache directory, so that the second run of the
+// demo or of the end-to-end tests starts at once. [Start] runs such a program for
+// as long as the caller needs it.
+package peers
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// KubeVersion is the Kubernetes version that tools/kube pins.
+const KubeVersion = "v1.36.2"
+
+// Recipe says how programs are made from one module. Equal recipes make equal
+// programs: the hash of a recipe is their name in the cache.
+type Recipe struct {
+	Name     string   // for messages: "cosign v2.6.5"
+	Packages []string // import paths of the main packages; the last element names the program
+	Version  string   // of the module; for `go install package@version` when Dir is ""
+	Dir      string   // module whose go.mod and go.sum pin the packages, "" for none
+	Arch     string   // GOARCH; "" is this machine's, the only one possible without Dir
+	Flags    []string // more flags for the go command, such as -trimpath
+}
+
+// Cosign2 makes cosign of the second major version, which most users still run.
+func Cosign2() Recipe {
+	return installed("cosign", "github.com/sigstore/cosign/v2/cmd/cosign", "v2.6.5")
+}
+
+// Cosign3 makes the current cosign.
+func Cosign3() Recipe {
+	return installed("cosign", "github.com/sigstore/cosign/v3/cmd/cosign", "v3.1.3")
+}
+
+// Distribution makes the CNCF distribution registry; its program is called
+// "registry". It has no referrers API, so that clients must use the fallback tag.
+func Distribution() Recipe {
+	return installed("registry", "github.com/distribution/distribution/v3/cmd/registry", "v3.1.2")
+}
+
+// Crane makes crane.
+func Crane() Recipe {
+	return installed("crane", "github.com/google/go-containerregistry/cmd/crane", "v0.22.1")
+}
+
+func installed(name, pkg, version string) Recipe {
+	return Recipe{Name: name + " " + version, Packages: []string{pkg}, Version: version}
+}
+
+// Kube makes kubelet and kubectl of [KubeVersion] for linux on arch ("amd64" or
+// "arm64"), static and stamped as Kubernetes stamps its own. The module that pins
+// them is tools/kube of the checkout at root; see [Root].
+func Kube(root, arch string) Recipe {
+	var ld strings.Builder
+	ld.WriteString("-s -w")
+	minor := strings.Split(KubeVersion, ".")[1]
+	for _, pkg := range []string{"k8s.io/component-base/version", "k8s.io/client-go/pkg/version"} {
+		for _, v := range [][2]string{
+			{"gitVersion", KubeVersion}, {"gitMajor", "1"}, {"gitMinor", minor}, {"gitTreeState", "archive"},
+			{"gitCommit", strings.Repeat("0", 40)}, {"buildDate", "1970-01-01T00:00:00Z"},
+		} {
+			fmt.Fprintf(&ld, " -X %s.%s=%s", pkg, v[0], v[1])
+		}
+	}
+	return Recipe{
+		Name:     "kubelet and kubectl " + KubeVersion + " (" + arch + ")",
+		Packages: []string{"k8s.io/kubernetes/cmd/kubelet", "k8s.io/kubernetes/cmd/kubectl"},
+		Dir:      filepath.Join(root, "tools", "kube"),
+		Arch:     arch,
+		Flags:    []string{"-trimpath", "-ldflags", ld.String()},
+	}
+}
+
+// Root finds the checkout of imgctl that the working directory is in.
+func Root() (string, error) {
+	start, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for dir := start; ; dir = filepath.Dir(dir) {
+		data, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if err == nil && strings.HasPrefix(string(data), "module github.com/imgctl/imgctl\n") {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", fmt.Errorf("find the checkout of imgctl: no go.mod of it in %s or above", start)
+		}
+	}
+}

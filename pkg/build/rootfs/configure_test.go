@@ -1,0 +1,405 @@
+package rootfs
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/imgctl/imgctl/internal/imgtest"
+)
+
+func TestAccounts(t *testing.T) {
+	tree := assemble(t, Config{
+		Groups: []Group{{Name: "kvm", GID: 994, Members: []string{"_rpc"}}},
+		Users:  []User{{Name: "_rpc", UID: 100, GID: 65534, Comment: "rpcbind", Home: "/run/rpcbind"}},
+	}, system()...)
+	for path, want := range map[string]string{
+		"/etc/passwd": "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n" +
+			"_rpc:x:100:65534:rpcbind:/run/rpcbind:/usr/sbin/nologin\n",
+		"/etc/group":   "root:x:0:\nshadow:x:42:\nsudo:x:27:root\nnogroup:x:65534:\nkvm:x:994:_rpc\n",
+		"/etc/shadow":  "root:*:20708:0:99999:7:::\nnobody:*:20708:0:99999:7:::\n_rpc:!:20708:0:99999:7:::\n",
+		"/etc/gshadow": "root:*::\nshadow:*::\nsudo:*::root\nnogroup:*::\nkvm:!::_rpc\n",
+	} {
+		if got := text(t, tree, path); got != want {
+			t.Errorf("%s: got %q, want %q", path, got, want)
+		}
+	}
+	headers, _ := readTar(t, tree)
+	if h := header(t, headers, "etc/shadow"); h.Mode != 0o640 || h.Uid != 0 || h.Gid != 42 {
+		t.Errorf("got %o %d:%d, want 640 0:42", h.Mode, h.Uid, h.Gid)
+	}
+}
+
+func TestAccountsThatCannotBeAreRefused(t *testing.T) {
+	for name, tt := range map[string]struct {
+		cfg  Config
+		want string
+	}{
+		"uid taken":    {Config{Users: []User{{Name: "x", UID: 65534, GID: 0}}}, "user x: uid 65534 is that of nobody"},
+		"name taken":   {Config{Users: []User{{Name: "nobody", UID: 5, GID: 0}}}, "user nobody: already there"},
+		"no group":     {Config{Users: []User{{Name: "x", UID: 5, GID: 5}}}, "user x: there is no group with gid 5"},
+		"gid taken":    {Config{Groups: []Group{{Name: "x", GID: 42}}}, "group x: gid 42 is that of shadow"},
+		"group taken":  {Config{Groups: []Group{{Name: "sudo", GID: 5}}}, "group sudo: already there"},
+		"unknown user": {Config{Directories: []Directory{{Path: "/x", Owner: Owner{User: "who"}}}}, `directories: /x: there is no user "who"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := try(t, tt.cfg, system()...); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %s", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestOwnersAreResolvedByName(t *testing.T) {
+	a := &accounts{uid: map[string]int{"statd": 101}, gid: map[string]int{"mail": 8}}
+	named := &Entry{Path: "a", UID: 7, GID: 7, user: "statd", group: "mail"}
+	numeric := &Entry{Path: "b", UID: 7, GID: 7, user: "other"}
+	tree := &Tree{entries: map[string]*Entry{"a": named, "b": numeric}}
+	tree.resolveOwners(a)
+	if named.UID != 101 || named.GID != 8 || numeric.UID != 7 || numeric.GID != 7 {
+		t.Errorf("got %d:%d and %d:%d, want 101:8 and 7:7", named.UID, named.GID, numeric.UID, numeric.GID)
+	}
+}
+
+func TestEssentialFilesAreThoseOfANewSystem(t *testing.T) {
+	tree := assemble(t, Config{}, system()...)
+	headers, bodies := readTar(t, tree)
+	if bodies["etc/profile"] != "umask 022\n" || bodies["etc/machine-id"] != "" {
+		t.Errorf("profile %q, machine-id %q", bodies["etc/profile"], bodies["etc/machine-id"])
+	}
+	for path, mode := range map[string]int64{"root/": 0o700, "tmp/": 0o1777, "run/lock/": 0o1777, "var/mail/": 0o2775, "usr/local/bin/": 0o755, "var/log/btmp": 0o660} {
+		if h := header(t, headers, path); h.Mode != mode {
+			t.Errorf("%s: got mode %o, want %o", path, h.Mode, mode)
+		}
+	}
+	for path, target := range map[string]string{"var/run": "/run", "var/lock": "/run/lock", "etc/mtab": "../proc/self/mounts", "etc/dpkg/origins/default": "debian"} {
+		if h := header(t, headers, path); h.Linkname != target {
+			t.Errorf("%s: got %q, want %q", path, h.Linkname, target)
+		}
+	}
+}
+
+func TestShellsAreListedUnderBothNames(t *testing.T) {
+	shells := imgtest.Deb{Name: "debianutils", Files: []imgtest.DebFile{
+		{Path: "usr/share/debianutils/shells", Body: "# /etc/shells: valid login shells\n/bin/sh\n"},
+		{Path: "usr/share/debianutils/shells.d/bash", Body: "/bin/bash\n/usr/bin/bash\n"},
+		{Path: "usr/share/debianutils/shells.d/dash", Body: "/usr/bin/dash # small\n"},
+	}}
+	// As update-shells of debianutils 5.23 writes it on Debian 13, but for its own comment on dash.
+	const want = "# /etc/shells: valid login shells\n/bin/sh\n/usr/bin/sh\n/bin/bash\n/usr/bin/bash\n/usr/bin/dash \n"
+	if got := text(t, assemble(t, Config{}, system(shells)...), "/etc/shells"); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestSpecFilesDirectoriesAndLinks(t *testing.T) {
+	tree := assemble(t, Config{
+		Users:       []User{{Name: "statd", UID: 101, GID: 65534}},
+		Directories: []Directory{{Path: "/root", Owner: Owner{Mode: "0750"}}, {Path: "/bin/new/deep", Owner: Owner{User: "statd", Group: "nogroup"}}},
+		Files:       []File{{Path: "/etc/copy", Copy: "/lib/../etc/issue", Owner: Owner{Mode: "600"}}, {Path: "/etc/text", Content: "text\n"}},
+		Links:       []Link{{Path: "/sbin-tool", Target: "../relative/target"}},
+	}, system()...)
+	headers, bodies := readTar(t, tree)
+	if h := header(t, headers, "usr/bin/new/deep/"); h.Uid != 101 || h.Gid != 65534 || h.Mode != 0o755 {
+		t.Errorf("got %+v", h)
+	}
+	if h := header(t, headers, "root/"); h.Mode != 0o750 {
+		t.Errorf("got mode %o, want 750", h.Mode)
+	}
+	if h := header(t, headers, "etc/copy"); h.Mode != 0o600 || bodies["etc/copy"] != "Debian\n" || bodies["etc/text"] != "text\n" {
+		t.Errorf("got %+v, %q, %q", h, bodies["etc/copy"], bodies["etc/text"])
+	}
+	if h := header(t, headers, "sbin-tool"); h.Linkname != "../relative/target" {
+		t.Errorf("got %q", h.Linkname)
+	}
+	for name, cfg := range map[string]Config{
+		"over a package's file": {Links: []Link{{Path: "/etc/issue", Target: "x"}}},
+		"over its alias":        {Files: []File{{Path: "/bin", Content: "x"}}},
+		"below a file":          {Files: []File{{Path: "/etc/issue/x", Content: "x"}}},
+		"copy of nothing":       {Files: []File{{Path: "/etc/x", Copy: "/etc/absent"}}},
+		"copy of a directory":   {Files: []File{{Path: "/etc/x", Copy: "/usr"}}},
+		"directory over a file": {Directories: []Directory{{Path: "/etc/issue"}}},
+	} {
+		if _, err := try(t, cfg, system()...); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+var iptables = imgtest.Deb{Name: "iptables", Files: []imgtest.DebFile{
+	{Path: "usr/sbin/iptables-nft", Body: "nft", Mode: 0o755}, {Path: "usr/sbin/iptables-legacy", Body: "legacy", Mode: 0o755},
+	{Path: "usr/sbin/iptables-nft-save", Body: "nft", Mode: 0o755}}}
+
+func choice(kind string, priority int) Alternative {
+	return Alternative{Name: "iptables", Link: "/usr/sbin/iptables", Path: "/usr/sbin/iptables-" + kind, Priority: priority,
+		Slaves: []Slave{{Name: "iptables-save", Link: "/usr/sbin/iptables-save", Path: "/usr/sbin/iptables-" + kind + "-save"}}}
+}
+
+func TestTheBestAlternativeIsLinked(t *testing.T) {
+	tree := assemble(t, Config{Alternatives: []Alternative{choice("nft", 20), choice("legacy", 10)}}, system(iptables)...)
+	if got := text(t, tree, "/usr/sbin/iptables"); got != "nft" {
+		t.Errorf("got %q, want nft", got)
+	}
+	headers, _ := readTar(t, tree)
+	for link, target := range map[string]string{
+		"usr/sbin/iptables": "/etc/alternatives/iptables", "etc/alternatives/iptables": "/usr/sbin/iptables-nft",
+		"etc/alternatives/iptables-save": "/usr/sbin/iptables-nft-save"} {
+		if h := header(t, headers, link); h.Linkname != target {
+			t.Errorf("%s: got %q, want %q", link, h.Linkname, target)
+		}
+	}
+	// As update-alternatives of Debian 13 writes it.
+	const want = "auto\n/usr/sbin/iptables\niptables-save\n/usr/sbin/iptables-save\n\n" +
+		"/usr/sbin/iptables-legacy\n10\n/usr/sbin/iptables-legacy-save\n/usr/sbin/iptables-nft\n20\n/usr/sbin/iptables-nft-save\n\n"
+	if got := text(t, tree, "/var/lib/dpkg/alternatives/iptables"); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestAnAlternativeMustBeThereAndItsSlaveNeedNot(t *testing.T) {
+	tree := assemble(t, Config{Alternatives: []Alternative{choice("legacy", 10)}}, system(iptables)...)
+	if tree.has("/usr/sbin/iptables-save") || text(t, tree, "/usr/sbin/iptables") != "legacy" {
+		t.Error("want iptables without a slave that is not there")
+	}
+	if _, err := try(t, Config{Alternatives: []Alternative{choice("absent", 10)}}, system(iptables)...); err == nil ||
+		!strings.Contains(err.Error(), "alternatives: iptables: /usr/sbin/iptables-absent is not in the image") {
+		t.Errorf("got %v", err)
+	}
+	other := choice("nft", 20)
+	other.Link = "/usr/bin/iptables"
+	if _, err := try(t, Config{Alternatives: []Alternative{choice("legacy", 10), other}}, system(iptables)...); err == nil {
+		t.Error("one name with two links was accepted")
+	}
+}
+
+func TestDpkgKnowsThePackages(t *testing.T) {
+	lib := imgtest.Deb{Name: "libx1", Version: "2-1", Arch: "amd64", Control: "Multi-Arch: same\n",
+		Members: map[string]string{"triggers": "interest-noawait ldconfig\ninterest /usr/lib/x\nactivate ldconfig\n", "postinst": "#!/bin/sh\n"},
+		Files:   []imgtest.DebFile{{Path: "lib/libx.so.1", Body: "x"}, {Path: "usr/share/man/x", Body: "left out"}}}
+	tree := assemble(t, Config{Exclude: []string{"/usr/share/man/*"}}, system(lib)...)
+	status := text(t, tree, "/var/lib/dpkg/status")
+	for _, want := range []string{
+		"Package: base-files\nStatus: install ok installed\n",
+		"Conffiles:\n /etc/issue 32865e97b5342e762ab140e00f3da23b\n",
+		"Package: libx1\n", "Version: 2-1\n",
+	} {
+		if !strings.Contains(status, want) {
+			t.Errorf("status has no %q:\n%s", want, status)
+		}
+	}
+	for path, want := range map[string]string{
+		"info/libx1:amd64.list":     "/.\n/lib\n/lib/libx.so.1\n/usr\n/usr/share\n/usr/share/man\n",
+		"info/libx1:amd64.md5sums":  "9dd4e461268c8034f5c8564e155c67a6  lib/libx.so.1\n",
+		"info/libx1:amd64.postinst": "#!/bin/sh\n",
+		"info/format":               "1\n", "arch": "amd64\n", "diversions": "",
+		"triggers/ldconfig": "libx1:amd64/noawait\n", "triggers/File": "/usr/lib/x libx1:amd64\n",
+	} {
+		if got := text(t, tree, "/var/lib/dpkg/"+path); got != want {
+			t.Errorf("%s: got %q, want %q", path, got, want)
+		}
+	}
+}
+
+func TestLibrariesAreFoundByTheLinker(t *testing.T) {
+	dir := "usr/lib/x86_64-linux-gnu/"
+	libs := imgtest.Deb{Name: "libs", Arch: "amd64", Files: []imgtest.DebFile{
+		{Path: "etc/ld.so.conf", Body: "include /etc/ld.so.conf.d/*.conf # all\n"},
+		{Path: "etc/ld.so.conf.d/x.conf", Body: "/lib/x86_64-linux-gnu\n/" + dir + "\n/absent\n"},
+		{Path: dir + "libz.so.1.3", Body: imgtest.SharedObject("amd64", "libz.so.1")},
+		{Path: dir + "libz.so.1", Symlink: "libz.so.1.3"},
+		{Path: dir + "libz.so", Symlink: "libz.so.1"},
+		{Path: dir + "libc10.so.10", Body: imgtest.SharedObject("amd64", "libc10.so.10")},
+		{Path: dir + "libc10.so.9", Body: imgtest.SharedObject("amd64", "libc10.so.9")},
+		{Path: dir + "libarm.so.1", Body: imgtest.SharedObject("arm64", "libarm.so.1")},
+		{Path: dir + "plugin.so", Body: imgtest.SharedObject("amd64", "plugin.so")},
+		{Path: dir + "libtext.so", Body: "INPUT(-lz)"},
+		{Path: "usr/lib/libz.so.1", Body: imgtest.SharedObject("amd64", "libz.so.1")},
+	}}
+	tree := assemble(t, Config{}, system(libs)...)
+	got := decodeCache(t, text(t, tree, "/etc/ld.so.cache"), 0x0303)
+	want := []library{{"libz.so.1", "/lib/x86_64-linux-gnu/libz.so.1"},
+		{"libc10.so.10", "/lib/x86_64-linux-gnu/libc10.so.10"}, {"libc10.so.9", "/lib/x86_64-linux-gnu/libc10.so.9"}}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	arm := assemble(t, Config{Arch: "arm64"}, system(libs)...)
+	if got := decodeCache(t, text(t, arm, "/etc/ld.so.cache"), 0x0a03); len(got) != 1 || got[0].soname != "libarm.so.1" {
+		t.Errorf("arm64: got %v", got)
+	}
+}
+
+// decodeCache reads a linker's cache as glibc does, by offsets from its start.
+func decodeCache(t testing.TB, cache string, flag uint32) []library {
+	t.Helper()
+	var h cacheHeader
+	r := strings.NewReader(cache)
+	if err := binary.Read(r, binary.LittleEndian, &h); err != nil || string(h.Magic[:]) != "glibc-ld.so.cache1.1" || h.Endian != 2 {
+		t.Fatalf("header %+v, %v", h, err)
+	}
+	if len(cache) != binary.Size(h)+int(h.Libraries)*24+int(h.StringsLength) {
+		t.Fatalf("%d bytes, header %+v", len(cache), h)
+	}
+	at := func(offset uint32) string { s, _, _ := strings.Cut(cache[offset:], "\x00"); return s }
+	var libs []library
+	for range h.Libraries {
+		var e cacheEntry
+		if err := binary.Read(r, binary.LittleEndian, &e); err != nil || e.Flags != flag {
+			t.Fatalf("entry %+v, %v", e, err)
+		}
+		libs = append(libs, library{at(e.Key), at(e.Value)})
+	}
+	return libs
+}
+
+// The order is that of glibc's _dl_cache_libcmp; a binary search relies on it.
+func TestSonamesAreOrderedAsTheLinkerSearches(t *testing.T) {
+	sorted := []string{"lib", "lib-x.so", "libX.so", "liba.so", "liba.so.1", "liba.so.1.9", "liba.so.1.10", "liba.so.2", "libb.so", "libz.so.1", "lib1.so", "lib2.so", "lib10.so"}
+	for range 20 {
+		shuffled := slices.Clone(sorted)
+		rand.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+		slices.SortFunc(shuffled, compareSonames)
+		if !slices.Equal(shuffled, sorted) {
+			t.Fatalf("got %q, want %q", shuffled, sorted)
+		}
+	}
+	if compareSonames("liba.so.01", "liba.so.1") != 0 || compareSonames("a", "a") != 0 {
+		t.Error("equal names differ")
+	}
+}
+
+// The expected hashes are those of "openssl x509 -subject_hash" (OpenSSL 3.5) for
+// these certificates of Debian 13's ca-certificates.
+func TestSubjectHashesAreOpenSSLs(t *testing.T) {
+	for name, tt := range map[string]struct {
+		subject string
+		want    uint32
+	}{
+		"printable string": {"304f310b300906035504061302555331293027060355040a1320496e7465726e65742053656375726974792052657365617263682047726f7570311530130603550403130c4953524720526f6f74205831", 0x4042bcee},
+		"beyond ASCII":     {"3081a7310b30090603550406130248553111300f06035504070c08427564617065737431153013060355040a0c0c4e65744c6f636b204b66742e31373035060355040b0c2e54616ec3ba73c3ad7476c3a16e796b696164c3b36b202843657274696669636174696f6e205365727669636573293135303306035504030c2c4e65744c6f636b204172616e792028436c61737320476f6c64292046c59174616ec3ba73c3ad7476c3a16e79", 0x988a38cb},
+		"email address":    {"308182310b30090603550406130248553111300f06035504070c08427564617065737431163014060355040a0c0d4d6963726f736563204c74642e3127302506035504030c1e4d6963726f73656320652d537a69676e6f20526f6f742043412032303039311f301d06092a864886f70d0109011610696e666f40652d737a69676e6f2e6875", 0x8160b96c},
+	} {
+		t.Run(name, func(t *testing.T) {
+			der, err := hex.DecodeString(tt.subject)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := nameHash(der); err != nil || got != tt.want {
+				t.Errorf("got %08x, %v, want %08x", got, err, tt.want)
+			}
+			if _, err := nameHash(append(der, 0)); err == nil {
+				t.Error("bytes after the name were accepted")
+			}
+		})
+	}
+}
+
+func TestStringsAreCanonicalAsText(t *testing.T) {
+	utf16 := []byte{0x00, 'A', 0x01, 0x51}
+	for name, tt := range map[string]struct {
+		tag  int
+		in   []byte
+		want string
+		text bool
+	}{
+		"UTF8String":      {12, []byte("  A \t b  C "), "a b c", true},
+		"BMPString":       {30, utf16, "aő", true},
+		"T61String":       {20, []byte{0xc1}, "Á", true}, // Latin-1; OpenSSL lowers ASCII only
+		"UniversalString": {28, []byte{0, 0, 0, 'Z'}, "z", true},
+		"OCTET STRING":    {4, []byte("A"), "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, ok := textOf(rawValue(tt.tag, tt.in))
+			if ok != tt.text || ok && canonicalText(got) != tt.want {
+				t.Errorf("got %q, %v, want %q, %v", canonicalText(got), ok, tt.want, tt.text)
+			}
+		})
+	}
+}
+
+func TestCertificatesAreBundledAndLinkedByHash(t *testing.T) {
+	dir := "usr/share/ca-certificates/mozilla/"
+	first, second := certificate(t, "Test CA"), certificate(t, "test  ca") // two names that are one to OpenSSL
+	certs := imgtest.Deb{Name: "ca-certificates", Files: []imgtest.DebFile{
+		{Path: dir + "B,_(CA).crt", Body: strings.TrimSuffix(second, "\n")}, {Path: dir + "A_CA.crt", Body: first}}}
+	tree := assemble(t, Config{}, system(certs)...)
+	if got := text(t, tree, "/etc/ssl/certs/ca-certificates.crt"); got != first+second {
+		t.Errorf("got a bundle of %d bytes, want both certificates in the order of their names", len(got))
+	}
+	if got := text(t, tree, "/etc/ssl/certs/B__=CA=.pem"); got+"\n" != second {
+		t.Errorf("got %q", got)
+	}
+	der, err := hex.DecodeString("3012311030" + "0e060355040313" + "07" + "54657374204341") // CN=Test CA
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash, err := nameHash(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"A_CA.pem", "B__=CA=.pem"} {
+		e := tree.entries[fmt.Sprintf("etc/ssl/certs/%08x.%d", hash, i)]
+		if e == nil || e.Target != want {
+			t.Errorf("%08x.%d: got %+v, want a link to %s", hash, i, e, want)
+		}
+	}
+	certs.Files[0].Body = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+	if _, err := try(t, Config{}, system(certs)...); err == nil || !strings.Contains(err.Error(), "B,_(CA).crt") {
+		t.Errorf("got %v, want the broken certificate named", err)
+	}
+}
+
+func TestMachinesAreReadFromTheFirstBytes(t *testing.T) {
+	for arch, want := range map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64} {
+		if got := headMachine(imgtest.SharedObject(arch, "libx.so")); got != machines[arch].machine || got.id != want {
+			t.Errorf("%s: got %+v", arch, got)
+		}
+	}
+	big := []byte(imgtest.SharedObject("amd64", "libx.so"))
+	big[elf.EI_DATA] = byte(elf.ELFDATA2MSB)
+	binary.BigEndian.PutUint16(big[18:], uint16(elf.EM_S390))
+	if got := headMachine(string(big)); got.id != elf.EM_S390 {
+		t.Errorf("got %+v, want s390", got)
+	}
+	for _, s := range []string{"", "\x7fELF", strings.Repeat("x", 64)} {
+		if got := headMachine(s); got != (machine{}) {
+			t.Errorf("%q: got %+v", s, got)
+		}
+	}
+}
+
+func FuzzCanonicalName(f *testing.F) {
+	f.Add([]byte{0x30, 0})
+	f.Add([]byte("0\x121\x100\x0e\x06\x03U\x04\x03\x13\x07Test CA"))
+	f.Fuzz(func(t *testing.T, der []byte) {
+		name, err := canonicalName(der)
+		if err != nil {
+			return
+		}
+		again, err := canonicalName(append(sequence(len(name)), name...))
+		if err != nil || !bytes.Equal(again, name) {
+			t.Errorf("%x: its canonical form %x becomes %x, %v", der, name, again, err)
+		}
+	})
+}
+
+func FuzzMatch(f *testing.F) {
+	f.Add("/usr/share/doc/*", "/usr/share/doc/x/y")
+	f.Add("/a*b?c", "/aXbYc")
+	f.Fuzz(func(t *testing.T, glob, s string) {
+		if len(glob) > 100 || len(s) > 1000 {
+			return
+		}
+		if match(glob, s) && !strings.ContainsAny(glob, "*?") && glob != s {
+			t.Errorf("%q matches %q", glob, s)
+		}
+		if !match("*"+s+"*", "x"+s+"y") && !strings.ContainsAny(s, "*?") {
+			t.Errorf("*%q* does not match it", s)
+		}
+	})
+}

@@ -1,0 +1,231 @@
+package oci
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+// smallBlob is up to which size a blob costs a round trip more than bandwidth.
+const smallBlob = 1 << 20
+
+// prepare surveys the destination and tells the hub which blobs it will take.
+func (d *delivery) prepare(ctx context.Context) error {
+	d.repo.back.willWrite()
+	if err := d.survey(ctx); err != nil {
+		return err
+	}
+	for _, b := range d.blobs {
+		d.tickets[b.desc.Digest] = d.hub.expect(b)
+	}
+	return nil
+}
+
+// settleAll tells the hub that nothing more will be taken.
+func (d *delivery) settleAll() {
+	for _, t := range d.tickets {
+		t.settle()
+	}
+}
+
+// bring brings everything that is missing, except the tags: blobs, then
+// manifests with what they need before them, then attachments and signatures.
+// All of it is addressed by digest; until a tag moves nobody sees it by chance.
+func (d *delivery) bring(ctx context.Context) error {
+	if err := d.uploadAll(ctx); err != nil {
+		return err
+	}
+	for _, stage := range d.ship.content {
+		if err := d.putAll(ctx, stage); err != nil {
+			return err
+		}
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return d.attachAll(gctx) })
+	for tag, p := range d.sign {
+		g.Go(func() error { return d.addSignature(gctx, tag, p) })
+	}
+	return g.Wait()
+}
+
+// uploadAll sends the missing blobs: the large ones share the bandwidth
+// between a few, the small ones do not wait for them.
+func (d *delivery) uploadAll(ctx context.Context) error {
+	g, gctx := errgroup.WithContext(ctx)
+	pool := func(limit int, blobs []source) {
+		g.Go(func() error {
+			h, hctx := errgroup.WithContext(gctx)
+			h.SetLimit(limit)
+			for _, b := range blobs {
+				h.Go(func() error { return d.upload(hctx, b) })
+			}
+			return h.Wait()
+		})
+	}
+	var small, large []source
+	for _, b := range d.blobs {
+		if b.desc.Size <= smallBlob {
+			small = append(small, b)
+		} else {
+			large = append(large, b)
+		}
+	}
+	// The largest first: it decides when the last one is done.
+	slices.SortStableFunc(large, func(a, b source) int { return cmp.Compare(b.desc.Size, a.desc.Size) })
+	pool(d.client.jobs(), large)
+	pool(2*d.client.jobs(), small)
+	return g.Wait()
+}
+
+// upload sends one blob that the hub expects.
+func (d *delivery) upload(ctx context.Context, b source) error {
+	t := d.tickets[b.desc.Digest]
+	defer t.settle()
+	return d.send(ctx, b, t.open)
+}
+
+// send sends one blob.
+func (d *delivery) send(ctx context.Context, b source, open func() (io.ReadCloser, error)) error {
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	start := time.Now()
+	err := d.repo.back.putBlob(ctx, b.desc, func() (io.ReadCloser, error) {
+		rc, err := open()
+		if err != nil {
+			return nil, err
+		}
+		return &meter{ReadCloser: rc, client: d.client, event: Event{Repository: d.repo.name, Verb: "upload", Digest: b.desc.Digest, Total: b.desc.Size}}, nil
+	})
+	if err != nil {
+		return err
+	}
+	d.sent(b.desc.Size)
+	d.client.log().Info("uploaded", "repo", d.repo.name, "digest", b.desc.Digest, "bytes", b.desc.Size, "took", time.Since(start))
+	return nil
+}
+
+// meter reports what is read through it.
+type meter struct {
+	io.ReadCloser
+	client *Client
+	event  Event
+}
+
+func (m *meter) Read(p []byte) (int, error) {
+	n, err := m.ReadCloser.Read(p)
+	if n > 0 {
+		m.event.Done += int64(n)
+		m.client.progress(m.event)
+	}
+	return n, err
+}
+
+// putAll puts the manifests of one stage that are missing.
+func (d *delivery) putAll(ctx context.Context, stage []*parcel) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(lookups)
+	for _, p := range stage {
+		if d.puts[p.digest()] {
+			g.Go(func() error { return d.put(gctx, p, "put") })
+		}
+	}
+	return g.Wait()
+}
+
+func (d *delivery) put(ctx context.Context, p *parcel, verb string) error {
+	if err := d.repo.back.putManifest(ctx, p.digest().String(), p.manifest); err != nil {
+		return err
+	}
+	m := p.manifest.Descriptor
+	d.sent(m.Size)
+	d.client.progress(Event{Repository: d.repo.name, Verb: verb, Digest: m.Digest, Done: m.Size, Total: m.Size})
+	d.client.log().Info("put", "repo", d.repo.name, "digest", m.Digest, "type", m.MediaType)
+	return nil
+}
+
+// sent counts for the receipt.
+func (d *delivery) sent(bytes int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.receipt.Uploaded++
+	d.receipt.Bytes += bytes
+}
+
+// attachAll puts the missing attachments and sees to it that they are listed.
+func (d *delivery) attachAll(ctx context.Context) error {
+	for _, stage := range d.ship.attached {
+		if err := d.putAll(ctx, stage); err != nil {
+			return err
+		}
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(lookups)
+	for subject, want := range d.attach {
+		if len(want) > 0 {
+			g.Go(func() error { return d.list(gctx, subject, want) })
+		}
+	}
+	return g.Wait()
+}
+
+// check reads back what was brought, with the release's own check or ours.
+func (d *delivery) check(ctx context.Context, check func(context.Context, *Repository, v1.Hash) error) error {
+	if check != nil {
+		if err := check(ctx, d.repo, d.ship.root.digest()); err != nil {
+			return fmt.Errorf("check %s@%s: %w", d.repo, d.ship.root.digest(), err)
+		}
+		return nil
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(lookups)
+	for _, p := range slices.Concat(d.ship.stages()...) {
+		g.Go(func() error { _, err := d.repo.Manifest(gctx, p.digest()); return err })
+	}
+	for subject, want := range bySubject(d.ship.attached) {
+		g.Go(func() error {
+			listed, err := d.repo.Referrers(gctx, subject)
+			if err != nil {
+				return err
+			}
+			for _, p := range want {
+				if !lists(listed, p.digest()) {
+					return &fault{kind: notFound, op: "read back", object: object(d.repo.name, subject.String()), err: fmt.Errorf("it does not list %s", p.digest())}
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// tag moves the tags, or where there are none sees to it that the root stays.
+func (d *delivery) tag(ctx context.Context) error {
+	root := d.ship.root.manifest
+	if len(d.tags) == 0 {
+		return d.repo.back.keep(ctx, root)
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	for _, tag := range d.move {
+		g.Go(func() error {
+			moved, err := d.repo.moveTo(gctx, tag, root, d.overwrite)
+			if moved {
+				d.sent(0)
+				d.client.progress(Event{Repository: d.repo.name, Verb: "tag", Digest: root.Descriptor.Digest, Done: 1, Total: 1})
+				d.client.log().Info("tagged", "repo", d.repo.name, "tag", tag, "digest", root.Descriptor.Digest)
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	d.receipt.Tags = d.tags
+	return nil
+}

@@ -1,0 +1,277 @@
+package oci
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// registry is a repository behind the HTTP API of distribution-spec 1.1.
+type registry struct {
+	name     string // canonical
+	repo     name.Repository
+	wire     *wire
+	keychain authn.Keychain
+
+	busy    chan struct{} // one place: who holds it makes a session
+	session *session      // guarded by busy
+
+	writes  atomic.Bool // ask for the right to push at once
+	writers sync.Map    // tag → *sync.Mutex: who changes it by reading and writing
+}
+
+// session is an authenticated client.
+type session struct {
+	http *http.Client
+	push bool // its token was asked for with the right to push
+}
+
+// client returns an authenticated client, made at first use. One that may
+// push also reads.
+func (g *registry) client(ctx context.Context, push bool) (*http.Client, error) {
+	select {
+	case g.busy <- struct{}{}:
+		defer func() { <-g.busy }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if g.session != nil && (g.session.push || !push) {
+		return g.session.http, nil
+	}
+	auth := authn.Anonymous
+	if g.keychain != nil {
+		var err error
+		if auth, err = authn.Resolve(ctx, g.keychain, g.repo); err != nil {
+			return nil, &fault{kind: other, op: "find credentials for", object: g.repo.RegistryStr(), err: err}
+		}
+	}
+	scope := g.repo.Scope(transport.PullScope)
+	if push {
+		scope = g.repo.Scope(transport.PushScope)
+	}
+	t, err := transport.NewWithContext(ctx, g.repo.Registry, auth, g.wire, []string{scope})
+	if err != nil {
+		return nil, err
+	}
+	host := g.repo.RegistryStr()
+	g.session = &session{push: push, http: &http.Client{Transport: t, CheckRedirect: redirectRule(host)}}
+	return g.session.http, nil
+}
+
+// do sends a request to this repository's API. An answer of any status is an
+// answer; the error says why there was none.
+func (g *registry) do(ctx context.Context, op, object string, req *http.Request) (*http.Response, error) {
+	push := g.writes.Load() || req.Method != http.MethodGet && req.Method != http.MethodHead
+	c, err := g.client(ctx, push)
+	if err != nil {
+		return nil, networkError(ctx, op, object, err)
+	}
+	resp, err := c.Do(req.WithContext(ctx))
+	if err != nil {
+		return nil, networkError(ctx, op, object, err)
+	}
+	return resp, nil
+}
+
+// url returns the address of something in this repository.
+func (g *registry) url(parts ...string) *url.URL {
+	scheme := "https"
+	if g.wire.plain(g.repo.RegistryStr()) {
+		scheme = "http"
+	}
+	return &url.URL{Scheme: scheme, Host: g.repo.RegistryStr(), Path: "/v2/" + g.repo.RepositoryStr() + "/" + strings.Join(parts, "/")}
+}
+
+// object names a tag or digest of this repository in errors.
+func (g *registry) object(ref string) string { return object(g.name, ref) }
+
+// acceptManifests asks for what [ParseManifest] takes. Without it Quay may
+// convert an image to schema 1.
+func acceptManifests(h http.Header) {
+	for _, t := range []types.MediaType{types.OCIImageIndex, types.OCIManifestSchema1, types.DockerManifestList, types.DockerManifestSchema2} {
+		h.Add("Accept", string(t))
+	}
+}
+
+// head implements [backend]. The header of the answer is believed for now:
+// what it names is computed from the bytes when they are read.
+func (g *registry) head(ctx context.Context, ref string) (v1.Descriptor, error) {
+	const op = "look up manifest"
+	req, err := http.NewRequest(http.MethodHead, g.url("manifests", ref).String(), nil)
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	acceptManifests(req.Header)
+	resp, err := g.do(ctx, op, g.object(ref), req)
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return v1.Descriptor{}, answerError(op, g.object(ref), resp)
+	}
+	resp.Body.Close()
+	d := v1.Descriptor{MediaType: types.MediaType(resp.Header.Get("Content-Type")), Size: resp.ContentLength}
+	if d.Digest, err = ParseDigest(resp.Header.Get("Docker-Content-Digest")); err == nil && d.Size > 0 {
+		return d, nil
+	}
+	body, contentType, err := g.manifest(ctx, ref) // the header is optional: distribution-spec, "Pulling manifests"
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	m, err := ParseManifest(body, contentType)
+	if err != nil {
+		return v1.Descriptor{}, fmt.Errorf("%s: %w", g.object(ref), err)
+	}
+	return m.Descriptor, nil
+}
+
+// manifest implements [backend].
+func (g *registry) manifest(ctx context.Context, ref string) (body []byte, contentType string, err error) {
+	const op = "get manifest"
+	req, err := http.NewRequest(http.MethodGet, g.url("manifests", ref).String(), nil)
+	if err != nil {
+		return nil, "", err
+	}
+	acceptManifests(req.Header)
+	resp, err := g.do(ctx, op, g.object(ref), req)
+	if err != nil {
+		return nil, "", err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, "", answerError(op, g.object(ref), resp)
+	}
+	body, err = readDocument(ctx, op, g.object(ref), resp)
+	return body, resp.Header.Get("Content-Type"), err
+}
+
+// readDocument reads an answer of at most [MaxManifest] bytes and closes it.
+func readDocument(ctx context.Context, op, object string, resp *http.Response) ([]byte, error) {
+	defer resp.Body.Close()
+	if resp.ContentLength > MaxManifest {
+		return nil, badContent(op, object, "got %d bytes, want at most %d", resp.ContentLength, MaxManifest)
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, MaxManifest+1))
+	if err != nil {
+		return nil, networkError(ctx, op, object, err)
+	}
+	if len(body) > MaxManifest {
+		return nil, badContent(op, object, "got more than %d bytes", MaxManifest)
+	}
+	return body, nil
+}
+
+// blob implements [backend].
+func (g *registry) blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	const op = "get blob"
+	object := g.object(d.Digest.String())
+	req, err := http.NewRequest(http.MethodGet, g.url("blobs", d.Digest.String()).String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := g.do(ctx, op, object, req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, answerError(op, object, resp)
+	}
+	return &answerBody{ctx: ctx, op: op, object: object, body: resp.Body}, nil
+}
+
+// answerBody gives the errors of a body the form of all others.
+type answerBody struct {
+	ctx        context.Context
+	op, object string
+	body       io.ReadCloser
+}
+
+func (b *answerBody) Read(p []byte) (int, error) {
+	n, err := b.body.Read(p)
+	if err != nil && err != io.EOF {
+		err = networkError(b.ctx, b.op, b.object, err)
+	}
+	return n, err
+}
+
+func (b *answerBody) Close() error { return b.body.Close() }
+
+// hasBlob implements [backend].
+func (g *registry) hasBlob(ctx context.Context, d v1.Descriptor) (bool, error) {
+	const op = "look up blob"
+	req, err := http.NewRequest(http.MethodHead, g.url("blobs", d.Digest.String()).String(), nil)
+	if err != nil {
+		return false, err
+	}
+	resp, err := g.do(ctx, op, g.object(d.Digest.String()), req)
+	if err != nil {
+		return false, err
+	}
+	switch resp.StatusCode {
+	case http.StatusOK:
+		resp.Body.Close()
+		return true, nil
+	case http.StatusNotFound:
+		resp.Body.Close()
+		return false, nil
+	}
+	return false, answerError(op, g.object(d.Digest.String()), resp)
+}
+
+// putManifest implements [backend].
+func (g *registry) putManifest(ctx context.Context, ref string, m *Manifest) error {
+	const op = "put manifest"
+	req, err := http.NewRequest(http.MethodPut, g.url("manifests", ref).String(), bytes.NewReader(m.Body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", string(m.Descriptor.MediaType))
+	resp, err := g.do(ctx, op, g.object(ref), req)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return answerError(op, g.object(ref), resp)
+	}
+	drain(resp.Body)
+	got := resp.Header.Get("Docker-Content-Digest")
+	if want := m.Descriptor.Digest.String(); got != "" && got != want {
+		return &DigestError{Object: g.object(ref) + ", as the registry stored it", What: "sha256", Got: clip(sanitize(got)), Want: want}
+	}
+	return nil
+}
+
+// willWrite implements [backend]: one token for asking and writing saves a
+// second handshake.
+func (g *registry) willWrite() { g.writes.Store(true) }
+
+// keep implements [backend]: a registry keeps manifests without a tag.
+func (g *registry) keep(context.Context, *Manifest) error { return nil }
+
+// exclusive implements [backend]. The API has no lock: only writers of this
+// process take turns.
+func (g *registry) exclusive(tag string, change func() error) error {
+	mu, _ := g.writers.LoadOrStore(tag, new(sync.Mutex))
+	mu.(*sync.Mutex).Lock()
+	defer mu.(*sync.Mutex).Unlock()
+	return change()
+}
+
+// object names what ref means in a repository.
+func object(repository, ref string) string {
+	if strings.Contains(ref, ":") {
+		return repository + "@" + ref
+	}
+	return repository + ":" + ref
+}

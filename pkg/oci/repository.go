@@ -1,0 +1,214 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+// Repository holds manifests, blobs and tags: in a registry, or in an OCI
+// layout directory. [Client.Repository] makes one. Its methods may be called
+// concurrently.
+type Repository struct {
+	name string
+	back backend
+}
+
+// backend is a place that stores content. A ref is a tag or a digest. Nothing
+// that it returns has been checked, except that it is bounded; [Repository]
+// does the checking.
+type backend interface {
+	head(ctx context.Context, ref string) (v1.Descriptor, error)
+	manifest(ctx context.Context, ref string) (body []byte, contentType string, err error)
+	blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error)
+	hasBlob(ctx context.Context, d v1.Descriptor) (bool, error)
+	referrers(ctx context.Context, h v1.Hash) (list []v1.Descriptor, supported bool, err error)
+
+	willWrite() // the questions that follow are for the sake of writing
+	putBlob(ctx context.Context, d v1.Descriptor, open func() (io.ReadCloser, error)) error
+	putManifest(ctx context.Context, ref string, m *Manifest) error
+	keep(ctx context.Context, m *Manifest) error // what no tag points at must stay
+
+	// exclusive calls change while no other writer of this backend changes tag.
+	exclusive(tag string, change func() error) error
+}
+
+// String returns the canonical name: "docker.io/psdn/kubelet", "oci:DIR".
+func (r *Repository) String() string { return r.name }
+
+// Resolve returns what the tag points at now. The descriptor is a claim of the
+// repository until [Repository.Manifest] has read it.
+func (r *Repository) Resolve(ctx context.Context, tag string) (v1.Descriptor, error) {
+	if !tagPattern.MatchString(tag) {
+		return v1.Descriptor{}, fmt.Errorf("resolve %s: tag: got %q, want letters, digits and ._- (at most 128)", r, clip(tag))
+	}
+	return r.back.head(ctx, tag)
+}
+
+// Manifest reads the manifest whose digest is h: at most [MaxManifest] bytes,
+// the digest computed from them. Other bytes are a [*DigestError], what is no
+// manifest is [Malformed].
+func (r *Repository) Manifest(ctx context.Context, h v1.Hash) (*Manifest, error) {
+	if err := checkDigest(h); err != nil {
+		return nil, fmt.Errorf("get manifest of %s: %w", r, err)
+	}
+	body, contentType, err := r.back.manifest(ctx, h.String())
+	if err != nil {
+		return nil, err
+	}
+	if got := digestOf(body); got != h {
+		return nil, &DigestError{Object: "manifest " + object(r.name, h.String()), What: "sha256", Got: got.String(), Want: h.String()}
+	}
+	return r.parse(body, contentType, h.String())
+}
+
+// tagged reads the manifest that a tag points at.
+func (r *Repository) tagged(ctx context.Context, tag string) (*Manifest, error) {
+	body, contentType, err := r.back.manifest(ctx, tag)
+	if err != nil {
+		return nil, err
+	}
+	return r.parse(body, contentType, tag)
+}
+
+func (r *Repository) parse(body []byte, contentType, ref string) (*Manifest, error) {
+	m, err := parseManifest(body, contentType)
+	if err != nil {
+		return nil, &fault{kind: malformed, op: "parse manifest", object: object(r.name, ref), err: err}
+	}
+	return m, nil
+}
+
+// Blob opens the blob that d describes, for the caller to close. Size and
+// digest are checked while it is read: the last Read returns a [*DigestError]
+// instead of io.EOF when they differ, and not a byte beyond d.Size is returned.
+// The URLs in d are never used.
+func (r *Repository) Blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	if err := checkDescriptors([]v1.Descriptor{d}, 1); err != nil {
+		return nil, &fault{kind: malformed, op: "get blob of", object: r.name, err: err}
+	}
+	rc, err := r.back.blob(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	return newVerifier(rc, d, "blob "+object(r.name, d.Digest.String())), nil
+}
+
+// ReadBlob reads the whole blob that d describes. One that claims more than
+// most bytes is refused before anything is fetched, as [Malformed].
+func (r *Repository) ReadBlob(ctx context.Context, d v1.Descriptor, most int64) ([]byte, error) {
+	if d.Size > most {
+		return nil, badContent("get blob", object(r.name, d.Digest.String()), "it has %d bytes, want at most %d", d.Size, most)
+	}
+	rc, err := r.Blob(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	defer rc.Close()
+	return io.ReadAll(rc)
+}
+
+// Referrers lists the manifests whose subject is h, sorted by digest: what the
+// referrers API says and what the fallback tag lists. An error means that the
+// list is not known; an empty list means that both sources have answered.
+//
+// Nothing is filtered: the artifactType of a descriptor is a hint that some
+// writers leave empty or set to [artifact.EmptyMediaType].
+func (r *Repository) Referrers(ctx context.Context, h v1.Hash) ([]v1.Descriptor, error) {
+	list, _, err := r.listReferrers(ctx, h)
+	return list, err
+}
+
+// listReferrers also says whether the referrers API answered.
+func (r *Repository) listReferrers(ctx context.Context, h v1.Hash) (list []v1.Descriptor, api bool, err error) {
+	if err := checkDigest(h); err != nil {
+		return nil, false, fmt.Errorf("list referrers in %s: %w", r, err)
+	}
+	var fromAPI, fromTag []v1.Descriptor
+	var g errgroup.Group // not WithContext: of two errors the one that came first would be chance
+	g.Go(func() (err error) {
+		fromAPI, api, err = r.back.referrers(ctx, h)
+		return err
+	})
+	g.Go(func() (err error) {
+		fromTag, err = r.fallback(ctx, h)
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return nil, api, err
+	}
+	list = mergeReferrers(fromAPI, fromTag)
+	if len(list) > MaxEntries {
+		return nil, api, badContent("list referrers of", object(r.name, h.String()), "got %d, want at most %d", len(list), MaxEntries)
+	}
+	return list, api, nil
+}
+
+// fallback reads the fallback tag of h. None is an empty list.
+func (r *Repository) fallback(ctx context.Context, h v1.Hash) ([]v1.Descriptor, error) {
+	m, err := r.tagged(ctx, fallbackTag(h))
+	if NotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	ix, err := m.Index()
+	if err != nil {
+		return nil, fmt.Errorf("fallback tag in %s: %w", r, err)
+	}
+	return ix.Manifests, nil
+}
+
+// Tag makes tag point at the manifest h, which must be there. A tag that
+// points there already is left alone; one that points elsewhere is a
+// [*Changed], and stays.
+func (r *Repository) Tag(ctx context.Context, tag string, h v1.Hash) error {
+	return r.move(ctx, tag, h, false)
+}
+
+// Retag is [Repository.Tag] that also moves a tag from another digest.
+func (r *Repository) Retag(ctx context.Context, tag string, h v1.Hash) error {
+	return r.move(ctx, tag, h, true)
+}
+
+func (r *Repository) move(ctx context.Context, tag string, h v1.Hash, overwrite bool) error {
+	m, err := r.Manifest(ctx, h)
+	if err != nil {
+		return err
+	}
+	_, err = r.moveTo(ctx, tag, m, overwrite)
+	return err
+}
+
+// moveTo makes tag point at m. It looks right before it writes, so that of two
+// releases at once the second sees the first. moved is false when it was there.
+func (r *Repository) moveTo(ctx context.Context, tag string, m *Manifest, overwrite bool) (moved bool, err error) {
+	at, err := r.Resolve(ctx, tag)
+	switch {
+	case NotFound(err):
+	case err != nil:
+		return false, err
+	case at.Digest == m.Descriptor.Digest:
+		return false, nil
+	case !overwrite:
+		return false, &Changed{Repository: r.name, Tag: tag, Got: at.Digest, Want: m.Descriptor.Digest}
+	}
+	err = r.back.putManifest(ctx, tag, m)
+	if err == nil || Unreachable(err) || ctx.Err() != nil {
+		return err == nil, err
+	}
+	// An immutable tag is refused with 400, 403 or 409, also when it already
+	// points where it should: somebody may have been faster.
+	if at, again := r.Resolve(ctx, tag); again == nil {
+		if at.Digest == m.Descriptor.Digest {
+			return false, nil
+		}
+		err = errors.Join(&Changed{Repository: r.name, Tag: tag, Got: at.Digest, Want: m.Descriptor.Digest}, err)
+	}
+	return false, err
+}

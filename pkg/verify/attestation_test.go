@@ -1,0 +1,117 @@
+package verify
+
+import (
+	"testing"
+
+	"github.com/imgctl/imgctl/internal/imgtest"
+	"github.com/imgctl/imgctl/pkg/attest"
+	"github.com/imgctl/imgctl/pkg/sign"
+)
+
+const provenanceBy = `{"runDetails":{"builder":{"id":"https://github.com/imgctl/imgctl"}}}`
+
+func attested(t *testing.T, k *sign.Key, repository, attestations string) *world {
+	t.Helper()
+	p, err := policyOf(t, k, imgtest.SigningKey(t), "rules:\n- repositories: ["+repository+"]\n  signers: {any: [{key: {file: k.pub}}]}\n  attestations: ["+attestations+"]\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newWorld(t, p)
+}
+
+func TestRequiredAttestationsMustBeThere(t *testing.T) {
+	k, mallory, a := imgtest.SigningKey(t), imgtest.SigningKey(t), newRegistry(t)
+	w := attested(t, k, a, "{type: "+attest.PredicateProvenance+"}, {type: "+attest.PredicateSPDX+"}")
+	index := imgtest.SmallIndex(t, "kubelet")
+	h := imgtest.Release{Repository: a, Content: index, Signers: signers(k)}.Push(t)
+	m, err := index.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.Verify(t.Context(), Subject{a, h})
+	refused(t, err, MissingAttestation, "index "+h.String(), "no attestation "+attest.PredicateProvenance)
+
+	// On the index it covers what the index names.
+	attach(t, a, k, describe(t, index), attest.PredicateProvenance, provenanceBy)
+	_, err = w.Verify(t.Context(), Subject{a, h})
+	refused(t, err, MissingAttestation, "no attestation "+attest.PredicateSPDX)
+
+	// S09: another predicate type is another statement, also one with that prefix.
+	attach(t, a, k, describe(t, index), attest.PredicateSPDX+"/v2.3", "{}")
+	// S02 for attestations.
+	attach(t, a, mallory, describe(t, index), attest.PredicateSPDX, "{}")
+	_, err = w.Verify(t.Context(), Subject{a, h})
+	refused(t, err, MissingAttestation, "no attestation "+attest.PredicateSPDX, "not signed with a key of the policy")
+
+	// On the manifests it must be on each.
+	attach(t, a, k, m.Manifests[0], attest.PredicateSPDX, "{}")
+	_, err = w.Verify(t.Context(), Subject{a, h})
+	refused(t, err, MissingAttestation, "linux/arm64 "+m.Manifests[1].Digest.String())
+
+	attach(t, a, k, m.Manifests[1], attest.PredicateSPDX, "{}")
+	v, err := w.Verify(t.Context(), Subject{a, h})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if parts := v.Report().Parts; len(parts) != 3 || len(parts[2].Attestations) != 1 || parts[2].Attestations[0] != attest.PredicateSPDX {
+		t.Errorf("report: %+v", parts)
+	}
+}
+
+func TestBuilderMustBeTheOneThatIsWanted(t *testing.T) {
+	k := imgtest.SigningKey(t)
+	for _, tt := range []struct {
+		predicate string
+		want      string // "": verified
+	}{
+		{provenanceBy, ""},
+		{`{"runDetails":{"builder":{"id":"https://evil.example/imgctl"}}}`, `builder: got "https://evil.example/imgctl", want https://github.com/imgctl/imgctl`},
+		{`{"runDetails":{"builder":{"id":"https://github.com/imgctl/imgctl/"}}}`, "builder: got"},
+		{`{"runDetails":{"builder":{"id":7}}}`, `builder: got ""`},
+		{`{"runDetails":[]}`, `builder: got ""`},
+		{`{}`, `builder: got ""`},
+	} {
+		a := newRegistry(t)
+		w := attested(t, k, a, "{type: "+attest.PredicateProvenance+", builder: https://github.com/imgctl/imgctl}")
+		h := imgtest.Release{Repository: a, Signers: signers(k), Attest: map[string]string{attest.PredicateProvenance: tt.predicate}}.Push(t)
+		_, err := w.Verify(t.Context(), Subject{a, h})
+		if tt.want == "" {
+			if err != nil {
+				t.Errorf("%s: %v", tt.predicate, err)
+			}
+			continue
+		}
+		refused(t, err, MissingAttestation, tt.want)
+	}
+}
+
+// S24: the SBOM of another image, attached to this one.
+func TestAttestationOfAnotherDigestDoesNotCount(t *testing.T) {
+	k, a := imgtest.SigningKey(t), newRegistry(t)
+	w := attested(t, k, a, "{type: "+attest.PredicateSPDX+"}")
+	image := imgtest.SmallImage(t, "kubelet", "amd64")
+	h := imgtest.Release{Repository: a, Content: image, Signers: signers(k)}.Push(t)
+	about := statementAbout(hash("b"), attest.PredicateSPDX)
+	bundle, err := k.SignStatement(t.Context(), about)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pushBundle(t, a, describe(t, image), bundle)
+	_, err = w.Verify(t.Context(), Subject{a, h})
+	refused(t, err, MissingAttestation, "does not match any digest in statement")
+
+	attach(t, a, k, describe(t, image), attest.PredicateSPDX, "{}")
+	if _, err := w.Verify(t.Context(), Subject{a, h}); err != nil {
+		t.Errorf("with its own: %v", err)
+	}
+}
+
+// An attestation says what something is made of; it does not say "use it".
+func TestAttestationIsNoSignature(t *testing.T) {
+	k, a := imgtest.SigningKey(t), newRegistry(t)
+	w := newWorld(t, trusting(t, []string{a}, k))
+	d, s := unsignedImage(t, a)
+	attach(t, a, k, d, attest.PredicateProvenance, provenanceBy)
+	_, err := w.Verify(t.Context(), s)
+	refused(t, err, Unsigned)
+}

@@ -1,0 +1,182 @@
+package verify
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/sigstore/sigstore-go/pkg/bundle"
+	sigstore "github.com/sigstore/sigstore-go/pkg/verify"
+
+	protodsse "github.com/sigstore/protobuf-specs/gen/pb-go/dsse"
+
+	"github.com/imgctl/imgctl/pkg/oci"
+)
+
+// readBundle fetches a referrer and says whether it is a bundle that counts.
+func (c *collector) readBundle(ctx context.Context, source *oci.Repository, p *part, d v1.Descriptor) finding {
+	what := "bundle " + d.Digest.String() + " at " + source.String()
+	m, err := source.Manifest(ctx, d.Digest)
+	if err != nil {
+		return c.failed(source, what, err)
+	}
+	layer, err := bundleLayer(m)
+	if err != nil {
+		return finding{what: what, answer: bad, reason: Malformed, err: err}
+	}
+	if layer == nil {
+		return finding{} // some other artifact
+	}
+	doc, err := c.readAll(ctx, source, *layer, maxBundle)
+	if err != nil {
+		return c.failed(source, what, err)
+	}
+	f := c.checkBundle(doc, p.digest())
+	f.what = what
+	return f
+}
+
+// bundleLayer returns the layer that is a bundle, or nil when there is none.
+func bundleLayer(m *oci.Manifest) (*v1.Descriptor, error) {
+	if m.IsIndex() {
+		return nil, nil
+	}
+	image, err := m.Image()
+	if err != nil {
+		return nil, err
+	}
+	for i, l := range image.Layers {
+		if strings.HasPrefix(string(l.MediaType), bundleMediaTypePrefix) {
+			return &image.Layers[i], nil
+		}
+	}
+	return nil, nil
+}
+
+// checkBundle says whether the bundle is a statement about h by a key that counts.
+func (c *collector) checkBundle(doc []byte, h v1.Hash) finding {
+	// 1. A bundle of a version that we know, with one signed in-toto statement.
+	var b bundle.Bundle
+	if err := b.UnmarshalJSON(doc); err != nil {
+		return finding{answer: bad, reason: Malformed, err: fmt.Errorf("parse bundle: %w", oneLine(err))}
+	}
+	e := b.GetDsseEnvelope()
+	switch {
+	case e == nil:
+		return finding{answer: bad, reason: Malformed, err: errors.New("it holds no DSSE envelope")}
+	case e.GetPayloadType() != statementMediaType:
+		return finding{answer: bad, reason: Malformed, err: fmt.Errorf("payload type: got %q, want %s", printable(e.GetPayloadType()), statementMediaType)}
+	case len(e.GetSignatures()) != 1:
+		return finding{answer: bad, reason: Malformed, err: fmt.Errorf("got %d signatures, want one", len(e.GetSignatures()))}
+	case b.GetVerificationMaterial().GetPublicKey() == nil:
+		return finding{answer: bad, reason: WrongSigner, err: errors.New("signed with a certificate, want a key of the policy")}
+	}
+
+	// 2. Signed with a key of the rule, in the time in which that key counts.
+	key := c.signer(preAuthEncoding(e), e.GetSignatures()[0].GetSig())
+	if key == nil {
+		return finding{answer: bad, reason: WrongSigner, err: errors.New("not signed with a key of the policy")}
+	}
+	if err := key.valid(c.now); err != nil {
+		return finding{answer: bad, reason: WrongSigner, err: err}
+	}
+
+	// 3. What sigstore asks of a bundle beyond that; the subject's digest among it.
+	if err := sigstoreVerify(&b, key, h); err != nil {
+		return finding{answer: bad, reason: WrongSigner, err: oneLine(err)}
+	}
+
+	// 4. A statement that we understand, about h.
+	s, err := parseStatement(e.GetPayload(), h)
+	if err != nil {
+		return finding{answer: bad, reason: Malformed, err: err}
+	}
+	return finding{answer: good, key: key, predicateType: s.PredicateType, builder: s.builder()}
+}
+
+// signer returns the key of the rule that made the signature, whatever the
+// bundle's hint says: it is not signed.
+func (c *collector) signer(message, sig []byte) *trustedKey {
+	for _, k := range c.rule.keys {
+		if k.verifyPayload(message, sig) {
+			return k
+		}
+	}
+	return nil
+}
+
+// preAuthEncoding is what a DSSE signature is over
+// (https://github.com/secure-systems-lab/dsse/blob/v1.0.2/protocol.md).
+func preAuthEncoding(e *protodsse.Envelope) []byte {
+	return fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(e.GetPayloadType()), e.GetPayloadType(), len(e.GetPayload()), e.GetPayload())
+}
+
+// sigstoreVerify runs the verification of sigstore-go with the one key. The
+// time is not its business: nobody attests when a key without a log signed.
+func sigstoreVerify(b *bundle.Bundle, key *trustedKey, h v1.Hash) error {
+	digest, err := hex.DecodeString(h.Hex)
+	if err != nil {
+		return err
+	}
+	v, err := sigstore.NewVerifier(key.material, sigstore.WithNoObserverTimestamps(), sigstore.WithoutStatementPredicate())
+	if err != nil {
+		return err
+	}
+	_, err = v.Verify(b, sigstore.NewPolicy(sigstore.WithArtifactDigest(h.Algorithm, digest), sigstore.WithKey()))
+	return err
+}
+
+// statement is the part of an in-toto statement that is looked at.
+type statement struct {
+	Type          string `json:"_type"`
+	PredicateType string `json:"predicateType"`
+	Subject       []struct {
+		Digest map[string]string `json:"digest"`
+	} `json:"subject"`
+	Predicate json.RawMessage `json:"predicate"`
+}
+
+func parseStatement(payload []byte, h v1.Hash) (*statement, error) {
+	var s statement
+	if err := json.Unmarshal(payload, &s); err != nil {
+		return nil, fmt.Errorf("parse statement: %w", err)
+	}
+	if s.Type != statementType && s.Type != statementTypeV01 {
+		return nil, fmt.Errorf("statement type: got %q, want %s", printable(s.Type), statementType)
+	}
+	if s.PredicateType == "" {
+		return nil, errors.New("the statement has no predicate type")
+	}
+	for _, subject := range s.Subject {
+		if subject.Digest[h.Algorithm] == h.Hex {
+			return &s, nil
+		}
+	}
+	return nil, fmt.Errorf("the statement is not about %s", h)
+}
+
+// builder returns the builder that provenance names, "" where there is none.
+func (s *statement) builder() string {
+	if s.PredicateType != predicateProvenance {
+		return ""
+	}
+	var p struct {
+		RunDetails struct {
+			Builder struct {
+				ID string `json:"id"`
+			} `json:"builder"`
+		} `json:"runDetails"`
+	}
+	if err := json.Unmarshal(s.Predicate, &p); err != nil {
+		return "" // and so it is not the one that a policy wants
+	}
+	return p.RunDetails.Builder.ID
+}
+
+// oneLine keeps the message of a library, which may quote the stranger's text,
+// short and printable.
+func oneLine(err error) error { return errors.New(printable(err.Error())) }

@@ -1,0 +1,115 @@
+package verify
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// judge compares what was found with what the rule asks for. It returns nil
+// when that is met, and else the first thing that is lacking.
+func (c *collector) judge() *Refusal {
+	for _, p := range c.parts {
+		if r := c.judgeSignatures(p); r != nil {
+			return r
+		}
+	}
+	for _, want := range c.rule.attestations {
+		if r := c.judgeAttestation(want); r != nil {
+			return r
+		}
+	}
+	return nil
+}
+
+// judgeSignatures asks for as many different keys as the threshold says.
+func (c *collector) judgeSignatures(p *part) *Refusal {
+	signers := p.signers(func(f finding) bool { return f.predicateType == predicateSignature })
+	if len(signers) >= c.rule.threshold {
+		return nil
+	}
+	r := c.refuse(Unsigned, p.String(), errors.New("no signature"))
+	r.Notes = p.notes()
+	var reasons []Reason
+	for _, f := range p.findings {
+		if f.answer == bad {
+			reasons = append(reasons, f.reason)
+		}
+	}
+	switch {
+	case len(signers) > 0:
+		r.Reason = TooFewSigners
+		r.Err = fmt.Errorf("signed by %d of the policy's keys (%s), want %d", len(signers), join(signers), c.rule.threshold)
+	case slices.Contains(reasons, WrongSigner):
+		r.Reason, r.Err = WrongSigner, errors.New("no signature that counts")
+	case len(reasons) > 0:
+		r.Reason, r.Err = Malformed, errors.New("no signature that can be read")
+	}
+	return r
+}
+
+// judgeAttestation asks for the attestation on the subject or, as an index is
+// no more than its manifests, on each of them. It counts if as many keys have
+// signed it as must sign the content.
+func (c *collector) judgeAttestation(want requirement) *Refusal {
+	root, children := c.parts[0], c.parts[1:]
+	lacks := func(p *part) bool { return len(p.signers(want.met)) < c.rule.threshold }
+	if !lacks(root) {
+		return nil
+	}
+	if len(children) > 0 && !slices.ContainsFunc(children, lacks) {
+		return nil
+	}
+	lacking := root
+	if i := slices.IndexFunc(children, lacks); i >= 0 && slices.ContainsFunc(children, func(p *part) bool { return !lacks(p) }) {
+		lacking = children[i]
+	}
+	r := c.refuse(MissingAttestation, lacking.String(), want.lacking(c.parts))
+	r.Notes = lacking.notes()
+	return r
+}
+
+func (want requirement) met(f finding) bool {
+	return f.predicateType == want.predicateType && (want.builder == "" || f.builder == want.builder)
+}
+
+// lacking says what was wanted and, where only the builder is another one, what was got.
+func (want requirement) lacking(parts []*part) error {
+	for _, p := range parts {
+		for _, f := range p.findings {
+			if f.answer == good && f.predicateType == want.predicateType && !want.met(f) {
+				return fmt.Errorf("attestation %s: builder: got %q, want %s", want.predicateType, printable(f.builder), want.builder)
+			}
+		}
+	}
+	return fmt.Errorf("no attestation %s that counts", want.predicateType)
+}
+
+// signers returns the names of the different keys behind the findings that
+// count and are asked for, sorted. Two files with one key are one signer; the
+// policy refuses to load those, and this would not count them either.
+func (p *part) signers(asked func(finding) bool) []string {
+	names := make(map[string]string)
+	for _, f := range p.findings {
+		if f.answer == good && asked(f) {
+			names[f.key.fingerprint] = f.key.name
+		}
+	}
+	list := make([]string, 0, len(names))
+	for _, n := range names {
+		list = append(list, n)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// notes lists what did not count and why.
+func (p *part) notes() []string {
+	var notes []string
+	for _, f := range p.findings {
+		if f.answer != good && len(notes) < maxNotes {
+			notes = append(notes, fmt.Sprintf("%s: %v", f.what, f.err))
+		}
+	}
+	return notes
+}

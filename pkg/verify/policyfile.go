@@ -1,0 +1,291 @@
+package verify
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+
+	"github.com/imgctl/imgctl/internal/strict"
+)
+
+// policyKind is the kind of a policy file.
+const policyKind = "Policy"
+
+// The policy file as it is written. docs/formats.md describes it.
+type (
+	policyFile struct {
+		strict.Header `yaml:",inline"`
+
+		Rules []ruleFile `yaml:"rules"`
+	}
+	ruleFile struct {
+		Repositories []string          `yaml:"repositories"`
+		Sources      []string          `yaml:"sources"`
+		Signers      signersFile       `yaml:"signers"`
+		Attestations []attestationFile `yaml:"attestations"`
+	}
+	signersFile struct {
+		Threshold *int         `yaml:"threshold"` // absent: 1
+		Any       []signerFile `yaml:"any"`
+	}
+	signerFile struct {
+		Key     *keyFile `yaml:"key"`
+		Keyless present  `yaml:"keyless"` // known, so that it can be refused by name
+	}
+	keyFile struct {
+		File      string `yaml:"file"`
+		NotBefore string `yaml:"notBefore"` // not a time.Time: the YAML library takes what is none for the zero time
+		NotAfter  string `yaml:"notAfter"`
+	}
+	attestationFile struct {
+		Type    string `yaml:"type"`
+		Builder string `yaml:"builder"`
+	}
+)
+
+// present is a value of which nothing matters but that it is there.
+type present bool
+
+// UnmarshalYAML does not look at the value.
+func (p *present) UnmarshalYAML([]byte) error {
+	*p = true
+	return nil
+}
+
+// policyReader turns the file into rules and knows where each value stands.
+type policyReader struct {
+	name    string // of the file, as the user named it
+	body    ast.Node
+	readKey func(file string) ([]byte, error)
+}
+
+// decodePolicy decodes a policy file. Key files are read through readKey.
+func decodePolicy(name string, data []byte, readKey func(file string) ([]byte, error)) (*Policy, error) {
+	var f policyFile
+	if err := strict.Decode(name, data, policyKind, &f); err != nil {
+		return nil, err
+	}
+	file, err := parser.ParseBytes(data, 0)
+	if err != nil {
+		return nil, &strict.Error{File: name, Msg: err.Error()} // cannot happen: it was just decoded
+	}
+	r := policyReader{name: name, readKey: readKey}
+	for _, doc := range file.Docs {
+		if doc.Body != nil && doc.Body.Type() != ast.CommentType {
+			r.body = doc.Body
+		}
+	}
+	if len(f.Rules) == 0 {
+		return nil, r.errorf("$.rules", "rules: the list is empty, want at least one rule")
+	}
+	p := &Policy{}
+	for i := range f.Rules {
+		rule, err := r.rule(&f.Rules[i], i)
+		if err != nil {
+			return nil, err
+		}
+		if err := r.reachable(rule, p.rules); err != nil {
+			return nil, err
+		}
+		p.rules = append(p.rules, rule)
+	}
+	return p, nil
+}
+
+func (r *policyReader) rule(f *ruleFile, i int) (*Rule, error) {
+	at := fmt.Sprintf("$.rules[%d]", i)
+	rule := &Rule{name: fmt.Sprintf("rule %d of %s", i+1, r.name)}
+	if len(f.Repositories) == 0 {
+		return nil, r.errorf(at+".repositories", "repositories: the list is empty, want at least one")
+	}
+	var err error
+	if rule.repositories, err = r.patterns(f.Repositories, at+".repositories"); err != nil {
+		return nil, err
+	}
+	if rule.sources, err = r.patterns(f.Sources, at+".sources"); err != nil {
+		return nil, err
+	}
+	if err := r.stars(rule, at); err != nil {
+		return nil, err
+	}
+	if rule.keys, err = r.keys(f.Signers.Any, at+".signers.any"); err != nil {
+		return nil, err
+	}
+	rule.threshold = 1
+	if t := f.Signers.Threshold; t != nil {
+		rule.threshold = *t
+	}
+	if rule.threshold < 1 || rule.threshold > len(rule.keys) {
+		return nil, r.errorf(at+".signers.threshold", "threshold: got %d, want 1 to %d, the number of signers", rule.threshold, len(rule.keys))
+	}
+	rule.attestations, err = r.attestations(f.Attestations, at+".attestations")
+	return rule, err
+}
+
+func (r *policyReader) patterns(list []string, at string) ([]pattern, error) {
+	var out []pattern
+	for i, s := range list {
+		p, err := parsePattern(s, filepath.Dir(r.name))
+		if err != nil {
+			return nil, r.errorf(fmt.Sprintf("%s[%d]", at, i), "%v", err)
+		}
+		for _, q := range out {
+			if q == p {
+				return nil, r.errorf(fmt.Sprintf("%s[%d]", at, i), "%s is there twice", p)
+			}
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// stars checks that a star in a source always has something to stand for.
+func (r *policyReader) stars(rule *Rule, at string) error {
+	wild := false
+	for _, p := range rule.repositories {
+		wild = wild || p.wild
+	}
+	for i, s := range rule.sources {
+		if s.wild != wild {
+			return r.errorf(fmt.Sprintf("%s.sources[%d]", at, i), "source %s: where a repository ends in *, and only there, each source ends in * too", s)
+		}
+	}
+	return nil
+}
+
+// reachable refuses a rule, or a part of it, that an earlier one hides.
+func (r *policyReader) reachable(rule *Rule, earlier []*Rule) error {
+	for _, e := range earlier {
+		for _, p := range e.repositories {
+			for i, q := range rule.repositories {
+				if p.covers(q) {
+					return r.errorf(fmt.Sprintf("$.rules[%d].repositories[%d]", len(earlier), i), "%s is never reached: %s matches it first", q, e)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (r *policyReader) keys(list []signerFile, at string) ([]*trustedKey, error) {
+	if len(list) == 0 {
+		return nil, r.errorf(at, "signers: the list \"any\" is empty, want at least one key")
+	}
+	var keys []*trustedKey
+	seen := make(map[string]string)
+	for i, s := range list {
+		at := fmt.Sprintf("%s[%d]", at, i)
+		if s.Keyless {
+			return nil, r.errorf(at+".keyless", "keyless signers are not supported yet, want a key")
+		}
+		if s.Key == nil || s.Key.File == "" {
+			return nil, r.errorf(at, "want key: {file: …}")
+		}
+		k, err := r.key(s.Key, at+".key")
+		if err != nil {
+			return nil, err
+		}
+		if other, twice := seen[k.fingerprint]; twice {
+			return nil, r.errorf(at+".key.file", "%s is the same key as %s", k.name, other)
+		}
+		seen[k.fingerprint] = k.name
+		keys = append(keys, k)
+	}
+	return keys, nil
+}
+
+func (r *policyReader) key(f *keyFile, at string) (*trustedKey, error) {
+	data, err := r.readKey(f.File)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, r.errorf(at+".file", "%v (`imgctl keygen` makes a key pair)", err)
+	case err != nil:
+		return nil, r.errorf(at+".file", "%v", err)
+	}
+	k, err := parseKey(f.File, data)
+	if err != nil {
+		return nil, r.errorf(at+".file", "%s: %v", f.File, err)
+	}
+	if k.notBefore, err = r.time(f.NotBefore, at+".notBefore"); err != nil {
+		return nil, err
+	}
+	if k.notAfter, err = r.time(f.NotAfter, at+".notAfter"); err != nil {
+		return nil, err
+	}
+	if !k.notAfter.IsZero() && !k.notBefore.Before(k.notAfter) {
+		return nil, r.errorf(at+".notAfter", "notAfter: got %s, want a time after notBefore", k.notAfter.Format(time.RFC3339))
+	}
+	return k, nil
+}
+
+// time parses one end of a window; "" is none.
+func (r *policyReader) time(s, at string) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return time.Time{}, r.errorf(at, "got %q, want a time such as 2027-01-31T00:00:00Z", s)
+	}
+	return t, nil
+}
+
+func (r *policyReader) attestations(list []attestationFile, at string) ([]requirement, error) {
+	var out []requirement
+	seen := make(map[string]bool)
+	for i, a := range list {
+		at := fmt.Sprintf("%s[%d]", at, i)
+		switch {
+		case a.Type == "":
+			return nil, r.errorf(at, "want type: the predicate type of an attestation")
+		case a.Type == predicateSignature:
+			return nil, r.errorf(at+".type", "type %s is the signature itself, which signers asks for", a.Type)
+		case seen[a.Type]:
+			return nil, r.errorf(at+".type", "type %s is there twice", a.Type)
+		case a.Builder != "" && a.Type != predicateProvenance:
+			return nil, r.errorf(at+".builder", "builder: only attestations of type %s name one", predicateProvenance)
+		}
+		seen[a.Type] = true
+		out = append(out, requirement{predicateType: a.Type, builder: a.Builder})
+	}
+	return out, nil
+}
+
+// errorf blames the value at the path, or the nearest thing around it that is there.
+func (r *policyReader) errorf(path, format string, args ...any) error {
+	e := &strict.Error{File: r.name, Msg: fmt.Sprintf(format, args...)}
+	for ; path != "$"; path = path[:strings.LastIndexAny(path, ".[")] {
+		p, err := yaml.PathString(path)
+		if err != nil {
+			return e
+		}
+		if n, err := p.FilterNode(r.body); err == nil && n != nil {
+			pos := firstToken(n).GetToken().Position
+			e.Line, e.Column = pos.Line, pos.Column
+			return e
+		}
+	}
+	e.Line, e.Column = 1, 1
+	return e
+}
+
+// firstToken returns the node that begins a block: the first key of a mapping,
+// which itself calls the colon its place.
+func firstToken(n ast.Node) ast.Node {
+	switch m := n.(type) {
+	case *ast.MappingNode:
+		if len(m.Values) > 0 {
+			return m.Values[0].Key
+		}
+	case *ast.MappingValueNode:
+		return m.Key
+	}
+	return n
+}

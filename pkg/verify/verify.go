@@ -1,0 +1,96 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/imgctl/imgctl/pkg/oci"
+)
+
+// Verifier decides under one policy. It is safe for concurrent use.
+type Verifier struct {
+	Policy   *Policy          // nil refuses everything
+	Registry *oci.Client      // opens the sources that the policy names
+	Now      func() time.Time // nil: the machine's clock; decides which keys count
+	Budget   time.Duration    // of [Verifier.Inspect] for one source; 0: 20 s
+}
+
+// Verify decides whether s may be used.
+//
+// It asks the sources in from, in order, or those of the policy's rule when
+// from is empty. Each of them is asked only for what the ones before it could
+// not prove. If they do not suffice, the error is a [*Refusal] when every
+// source has answered; it is one for which [oci.NotFound] holds when all say
+// that the digest is not there, and one for which [oci.Unreachable] or
+// [oci.Denied] holds when some source could not be asked.
+//
+// Retrying a request is the business of package oci; a source that could not
+// be asked once is not asked again in the same verification.
+func (v *Verifier) Verify(ctx context.Context, s Subject, from ...*oci.Repository) (*Verified, error) {
+	// 1. The first rule that names the repository decides.
+	rule, ok := v.Policy.Rule(s.Repository)
+	if !ok {
+		return nil, &Refusal{Subject: s, Reason: Denied, Err: errors.New("no rule of the policy names the repository")}
+	}
+	from, err := v.open(rule, s.Repository, from)
+	if err != nil {
+		return nil, fmt.Errorf("verify %s: %w", s, err)
+	}
+	c := &collector{subject: s, rule: rule, now: v.now(), from: from}
+
+	// 2. The manifest, and each manifest that it names, from any source.
+	if err := c.fetchTree(ctx); err != nil {
+		return nil, err
+	}
+
+	// 3. Signatures and attestations, source by source, until they suffice.
+	var refusal *Refusal
+	for _, source := range from {
+		if err := c.collect(ctx, source); err != nil {
+			return nil, fmt.Errorf("verify %s: %w", s, err)
+		}
+		if refusal = c.judge(); refusal == nil {
+			return c.verified(), nil
+		}
+	}
+
+	// 4. Not enough. That is a refusal only if everybody was asked.
+	if err := joinErrors(c.unknown); err != nil {
+		return nil, fmt.Errorf("verify %s: %s%w, and not every source could be asked: %w", s, refusal.prefix(), refusal.Err, err)
+	}
+	return nil, refusal
+}
+
+func (r *Refusal) prefix() string {
+	if r.Part == "" {
+		return ""
+	}
+	return r.Part + ": "
+}
+
+func (v *Verifier) now() time.Time {
+	if v.Now == nil {
+		return time.Now()
+	}
+	return v.Now()
+}
+
+// open returns the repositories to ask: those given, or those that the rule names.
+func (v *Verifier) open(rule *Rule, repository string, from []*oci.Repository) ([]*oci.Repository, error) {
+	if len(from) > 0 {
+		return from, nil
+	}
+	if v.Registry == nil {
+		return nil, errors.New("no source to ask")
+	}
+	for _, name := range rule.Sources(repository) {
+		r, err := v.Registry.Repository(name)
+		if err != nil {
+			return nil, fmt.Errorf("source %s: %w", name, err)
+		}
+		from = append(from, r)
+	}
+	return from, nil
+}
