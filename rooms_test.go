@@ -13,6 +13,7 @@ const module = "github.com/imgctl/imgctl/"
 // clock and the command line out of the rooms that are pure.
 var rooms = map[string][]string{
 	"internal/atomicfile": {module, "net/http", "google/go-containerregistry"},
+	"internal/filelock":   {module, "net/http", "google/go-containerregistry"},
 	"internal/strict":     {module, "net/http", "google/go-containerregistry"},
 	"internal/download":   {"google/go-containerregistry", "sigstore/", "spf13/cobra", module + "pkg/"},
 	"internal/deb":        {"google/go-containerregistry", "sigstore/", "spf13/cobra", module + "pkg/"},

@@ -16,7 +16,6 @@ import (
 	"strings"
 
 	"github.com/imgctl/imgctl/internal/atomicfile"
-	"github.com/rogpeppe/go-internal/lockedfile"
 )
 
 // check refuses a Want that could name a path or nothing.
@@ -211,32 +210,4 @@ func (r *ctxReader) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return r.r.Read(p)
-}
-
-// lock waits for the lock file at path. A waiter whose context ends leaves at
-// once; the goroutine that waits for it in the kernel gives the lock back when it comes.
-func lock(ctx context.Context, path string) (unlock func(), err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, err
-	}
-	type result struct {
-		unlock func()
-		err    error
-	}
-	got := make(chan result, 1)
-	go func() {
-		unlock, err := lockedfile.MutexAt(path).Lock()
-		got <- result{unlock, err}
-	}()
-	select {
-	case r := <-got:
-		return r.unlock, r.err
-	case <-ctx.Done():
-		go func() {
-			if r := <-got; r.err == nil {
-				r.unlock()
-			}
-		}()
-		return nil, context.Cause(ctx)
-	}
 }

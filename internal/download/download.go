@@ -34,6 +34,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/imgctl/imgctl/internal/filelock"
 )
 
 // DefaultMax is the most bytes that a file may have when [Want] does not say.
@@ -172,7 +174,7 @@ func (c *Client) getOne(ctx context.Context, name, url string, w Want) (*File, e
 		return nil, err
 	}
 	key := partKey(url, w)
-	unlock, err := lock(ctx, filepath.Join(c.Dir(), "part", key+".lock"))
+	unlock, err := filelock.Lock(ctx, filepath.Join(c.Dir(), "part", key+".lock"))
 	if err != nil {
 		return nil, &localError{err}
 	}

@@ -2,7 +2,6 @@ package download
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -131,25 +130,4 @@ func TestAnUnreadableNoteAboutAPartIsNoNote(t *testing.T) {
 	if got := readPartInfo(path); got != (partInfo{"s", `"v1"`}) {
 		t.Errorf("got %+v", got)
 	}
-}
-
-// The goroutine that waits in the kernel for a lock that nobody wants any more
-// gives it back.
-func TestAnAbandonedLockIsGivenBack(t *testing.T) {
-	path := t.TempDir() + "/lock"
-	unlock, err := lock(t.Context(), path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := lock(ctx, path); !errors.Is(err, context.Canceled) {
-		t.Fatalf("got %v", err)
-	}
-	unlock()
-	unlock, err = lock(t.Context(), path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	unlock()
 }

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/imgctl/imgctl/internal/filelock"
 )
 
 // Cache holds compiled programs, one directory for each recipe.
@@ -52,7 +54,7 @@ func (c *Cache) Get(ctx context.Context, r Recipe) (string, error) {
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
 		return "", err
 	}
-	unlock, err := lock(ctx, dir+".lock")
+	unlock, err := filelock.Lock(ctx, dir+".lock")
 	if err != nil {
 		return "", fmt.Errorf("build %s: %w", r.Name, err)
 	}

@@ -11,13 +11,9 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/imgctl/imgctl/internal/filelock"
 )
-
-// lockPoll is how often a waiting call asks again: flock(2) has no time-out.
-const lockPoll = 50 * time.Millisecond
 
 // change runs one call that may write: it takes the lock, decides, brings the
 // store in order and does what was decided. A decision that is an error writes
@@ -83,28 +79,13 @@ func newLock(d *disk, decide func(*state) (func() error, error)) (*os.File, erro
 	return lock, nil
 }
 
-// wait takes the lock. It belongs to the open file, so the kernel takes it from
-// a killed process, and no stale one exists (CATALOGUE N16).
+// wait takes the lock (CATALOGUE N16: no stale one can exist).
 func (s *Store) wait(ctx context.Context, f *os.File) error {
-	told := false
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("lock /%s: %w", lockFile, err)
-		}
-		if !told {
-			s.log().Warn("waiting for the lock", "held by", holder(f))
-			told = true
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("lock /%s: held by %s: %w", lockFile, holder(f), context.Cause(ctx))
-		case <-time.After(lockPoll):
-		}
+	held := func() { s.log().Warn("waiting for the lock", "held by", holder(f)) }
+	if err := filelock.Wait(ctx, f, held); err != nil {
+		return fmt.Errorf("lock /%s: held by %s: %w", lockFile, holder(f), err)
 	}
+	return nil
 }
 
 // holder says who holds the lock on f, as far as the kernel tells.

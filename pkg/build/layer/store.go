@@ -16,9 +16,9 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/klauspost/pgzip"
-	"github.com/rogpeppe/go-internal/lockedfile"
 
 	"github.com/imgctl/imgctl/internal/atomicfile"
+	"github.com/imgctl/imgctl/internal/filelock"
 )
 
 // How layers are compressed. Both decide the bytes: a block is compressed with
@@ -56,12 +56,9 @@ type record struct {
 // Two processes that want the same layer wait for each other. On an error, also
 // that of a cancelled ctx, the store is as it was.
 func (s *Store) Get(ctx context.Context, key string, notes any, fill func(io.Writer) (any, error)) (*Layer, error) {
-	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
-		return nil, err
-	}
-	unlock, err := lockedfile.MutexAt(filepath.Join(s.Dir, key+".lock")).Lock()
+	unlock, err := filelock.Lock(ctx, filepath.Join(s.Dir, key+".lock"))
 	if err != nil {
-		return nil, fmt.Errorf("lock layer %s: %w", key, err)
+		return nil, err
 	}
 	defer unlock()
 	r, err := s.lookup(key)
