@@ -159,7 +159,7 @@ func fetchKernel(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Logf("kernel %s %s", p.Name, p.Version)
-	file, err := archive.Fetch(t.Context(), p.Filename, download.Want{Size: p.Size, SHA256: p.SHA256})
+	file, err := archive.Fetch(t.Context(), p.File())
 	if err != nil {
 		t.Fatal(err)
 	}

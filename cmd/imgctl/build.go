@@ -16,14 +16,21 @@ import (
 type buildCmd struct {
 	*app
 	from inputFlags
+	only targetFlags
 	dir  string
 	out  string
 }
 
-// builtImage is what `imgctl build --json` prints.
-type builtImage struct {
+// builtImages is what `imgctl build --json` prints.
+type builtImages struct {
 	strict.Header
+	Images []builtIndex `json:"images"`
+}
+
+type builtIndex struct {
+	Tag       string          `json:"tag"`
 	Version   string          `json:"version"`
+	Variant   string          `json:"variant,omitempty"`
 	Digest    string          `json:"digest"` // of the index
 	Platforms []builtPlatform `json:"platforms"`
 }
@@ -44,11 +51,12 @@ func newBuild(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "build DIR",
 		Short: "Build an image from its spec and lock into an OCI layout directory",
-		Long: `Build one image for each platform of the spec in DIR and an index of them, and
-write them as an OCI layout. Only image.yaml and image.lock.json decide what goes in:
-the same two give the same digests on any machine. No root, daemon, chroot or
-emulation is needed.`,
+		Long: `Build one image for each platform of the spec in DIR and an index of them, for
+every version and variant, and write them as an OCI layout. Only image.yaml and
+image.lock.json decide what goes in: the same two give the same digests on any
+machine. No root, daemon, chroot or emulation is needed.`,
 		Example: `  imgctl build images/kubelet -o dist
+  imgctl build images/kubelet --variant slim -o dist
   SOURCE_DATE_EPOCH=1780000000 imgctl build images/kubelet -o dist --json`,
 		Args: exactArgs(1, "the directory of an image spec"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -57,6 +65,7 @@ emulation is needed.`,
 		},
 	}
 	cmd.Flags().StringVarP(&c.out, "output", "o", "", "`directory` of the OCI layout (required)")
+	c.only.register(cmd.Flags())
 	c.from.register(cmd.Flags())
 	return cmd
 }
@@ -65,30 +74,49 @@ func (c *buildCmd) run(ctx context.Context) error {
 	if c.out == "" {
 		return usage(fmt.Errorf("--output: got nothing, want a directory"))
 	}
-	im, err := c.fetchImage(ctx, c.from, c.dir)
+	im, err := c.fetchImage(ctx, c.from, c.dir, c.only)
 	if err != nil {
 		return err
 	}
-	result, err := c.buildImage(ctx, im.inputs, im.spec, im.lock, c.printer())
-	if err != nil {
+	if err := c.applyEpoch(im.lock); err != nil {
 		return err
 	}
-	version := im.lock.Upstream.Version
-	to := oci.Destination{Repository: "oci:" + c.out}
-	if _, err := c.registries().Publish(ctx, oci.Release{Subject: result.Index, Tags: []string{version}, Overwrite: true}, to); err != nil {
-		return err
+	engine := c.layers(im.inputs)
+	var built []builtIndex
+	for _, t := range im.targets {
+		result, err := c.buildImage(ctx, engine, im.spec, im.lock, t, c.printer())
+		if err != nil {
+			return err
+		}
+		if err := c.write(ctx, result); err != nil {
+			return err
+		}
+		b, err := describeBuilt(result)
+		if err != nil {
+			return err
+		}
+		built = append(built, b)
 	}
-	return c.print(version, result)
+	return c.print(built)
 }
 
-// buildImage makes the images of all platforms and the index.
-func (a *app) buildImage(ctx context.Context, in inputs, spec *build.Spec, lock *build.Lock, p *printer) (*build.Result, error) {
-	if err := a.applyEpoch(lock); err != nil {
-		return nil, err
-	}
+// write puts an index into the layout.
+func (c *buildCmd) write(ctx context.Context, result *build.Result) error {
+	to := oci.Destination{Repository: "oci:" + c.out}
+	_, err := c.registries().Publish(ctx, oci.Release{Subject: result.Index, Tags: []string{result.Target.Tag()}, Overwrite: true}, to)
+	return err
+}
+
+// layers is the engine in Go. One serves every image of a command, so that
+// together they use no more than --jobs.
+func (a *app) layers(in inputs) build.Engine {
+	return &build.Layers{Materials: a.materials(in), Jobs: a.jobs}
+}
+
+// buildImage makes the images of all platforms of a target, and the index.
+func (a *app) buildImage(ctx context.Context, e build.Engine, spec *build.Spec, lock *build.Lock, t build.Target, p *printer) (*build.Result, error) {
 	began := a.now()
-	engine := &build.Layers{Upstream: in.upstream, Debian: in.debian, Cache: a.cache, Jobs: a.jobs}
-	result, err := build.Build(ctx, engine, spec, lock)
+	result, err := build.Build(ctx, e, spec, lock, t)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +131,7 @@ func (a *app) buildImage(ctx context.Context, in inputs, spec *build.Spec, lock 
 		}
 		p.line("build", "%s", line)
 	}
-	p.line("build", "%s  in %s", imageName(spec), tookText(a.now().Sub(began)))
+	p.line("build", "%s %s  in %s", imageName(spec), t.Tag(), tookText(a.now().Sub(began)))
 	return result, nil
 }
 
@@ -142,26 +170,34 @@ func layersOf(img v1.Image) ([]builtLayer, error) {
 	return layers, nil
 }
 
-func (c *buildCmd) print(version string, result *build.Result) error {
+// describeBuilt is what is printed about one image.
+func describeBuilt(result *build.Result) (builtIndex, error) {
 	digest, err := result.Index.Digest()
 	if err != nil {
-		return err
+		return builtIndex{}, err
 	}
-	if c.output != "json" {
-		_, err := fmt.Fprintf(c.stdout, "oci:%s@%s\n", c.out, digest)
-		return err
-	}
-	b := builtImage{Header: header("Built"), Version: version, Digest: digest.String()}
+	t := result.Target
+	b := builtIndex{Tag: t.Tag(), Version: t.Version, Variant: t.Variant, Digest: digest.String()}
 	for _, platform := range sortedKeys(result.Images) {
 		h, err := result.Images[platform].Digest()
 		if err != nil {
-			return err
+			return builtIndex{}, err
 		}
 		layers, err := layersOf(result.Images[platform])
 		if err != nil {
-			return err
+			return builtIndex{}, err
 		}
 		b.Platforms = append(b.Platforms, builtPlatform{platform, h.String(), layers})
 	}
-	return printJSON(c.stdout, b)
+	return b, nil
+}
+
+func (c *buildCmd) print(built []builtIndex) error {
+	if c.output == "json" {
+		return printJSON(c.stdout, builtImages{header("Built"), built})
+	}
+	for _, b := range built {
+		fmt.Fprintf(c.stdout, "oci:%s@%s\n", c.out, b.Digest)
+	}
+	return nil
 }

@@ -117,14 +117,14 @@ type inputFlags struct {
 	upstream    []string
 	rekor       string
 	trustedRoot string
-	archive     string
+	archives    []string
 }
 
 func (i *inputFlags) register(f *pflag.FlagSet) {
 	f.StringArrayVar(&i.upstream, "upstream", nil, "base `URL` of Kubernetes' release files, in order (repeatable; default "+upstream.DefaultBase+")")
 	f.StringVar(&i.rekor, "rekor", "", "`URL` of the transparency log that upstream's signatures are looked up in (default "+upstream.DefaultRekor+")")
 	f.StringVar(&i.trustedRoot, "trusted-root", "", "Sigstore trust root that upstream's signatures are checked against (default: the public-good root that is built in)")
-	f.StringVar(&i.archive, "archive", "", "Debian archive (default: the one apt uses on this machine, else "+deb.DefaultBase+")")
+	f.StringArrayVar(&i.archives, "archive", nil, "Debian archive, as `[NAME=]URL`: NAME is debian, the default, or debian-security (repeatable; default: those that apt uses on this machine, else Debian's own)")
 }
 
 // logger tells the person at three in the morning what goes on: warnings, and
@@ -172,13 +172,27 @@ func firstList(lists ...[]string) []string {
 	return nil
 }
 
-// debianArchive is the flag's, else the spec's, else the one of the machine's apt, else the default.
-func (a *app) debianArchive(i inputFlags, spec *build.Spec, d *download.Client) *deb.Archive {
-	base := cmp.Or(i.archive, spec.Packages.Archive)
-	if base == "" {
-		base, _ = deb.ConfiguredBase("/")
+// debianArchives are the flags', else the spec's, else those of the machine's apt, else Debian's own.
+func (a *app) debianArchives(i inputFlags, spec *build.Spec, d *download.Client) (build.Archives, error) {
+	given := make(map[string]string)
+	for _, text := range i.archives {
+		name, base, named := strings.Cut(text, "=")
+		if !named || strings.Contains(name, ":") { // a URL may have a "=" of its own
+			name, base = deb.Main, text
+		}
+		given[name] = base
 	}
-	return &deb.Archive{Download: d, Base: base, Keyring: spec.Keyring(), Now: a.now}
+	configured := deb.Configured("/")
+	archives := make(build.Archives)
+	for name, standard := range map[string]string{deb.Main: deb.DefaultBase, deb.Security: deb.DefaultSecurityBase} {
+		base := cmp.Or(given[name], spec.Packages.Archives[name], configured[name], standard)
+		archives[name] = &deb.Archive{Download: d, Base: base, Keyring: spec.Keyring(), Now: a.now}
+		delete(given, name)
+	}
+	for name := range given {
+		return nil, usage(fmt.Errorf("--archive: got %q, want debian or debian-security before the =", name))
+	}
+	return archives, nil
 }
 
 // registries is the client of every registry that a command talks to.

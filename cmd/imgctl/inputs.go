@@ -3,28 +3,36 @@ package main
 import (
 	"context"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/imgctl/imgctl/internal/deb"
 	"github.com/imgctl/imgctl/internal/strict"
 	"github.com/imgctl/imgctl/pkg/build"
 	"github.com/imgctl/imgctl/pkg/upstream"
 )
 
-// inputs are the two places that everything in an image comes from.
+// inputs are the places that everything in an image comes from.
 type inputs struct {
 	upstream *upstream.Client
-	debian   *deb.Archive
+	debian   build.Archives
 }
 
 func (a *app) inputs(from inputFlags, spec *build.Spec, p *printer) (inputs, error) {
 	d := a.downloader(p)
 	up, err := a.upstreamClient(from, spec.Upstream, d)
-	return inputs{up, a.debianArchive(from, spec, d)}, err
+	if err != nil {
+		return inputs{}, err
+	}
+	archives, err := a.debianArchives(from, spec, d)
+	return inputs{up, archives}, err
+}
+
+// materials are the inputs as engines take them.
+func (a *app) materials(in inputs) *build.Materials {
+	return &build.Materials{Upstream: in.upstream, Debian: in.debian, Cache: a.cache}
 }
 
 // fetchedFile is one input, in the cache and checked.
@@ -35,9 +43,9 @@ type fetchedFile struct {
 	URL    string           `json:"url,omitempty"` // where it came from; absent when the cache had it
 }
 
-// fetch brings every locked input into the cache: upstream's files beside Debian's.
-func (in inputs) fetch(ctx context.Context, spec *build.Spec, lock *build.Lock, p *printer) ([]fetchedFile, error) {
-	pins := lockedPins(lock)
+// fetch brings what the lock has for the targets into the cache: upstream's files beside Debian's.
+func (in inputs) fetch(ctx context.Context, spec *build.Spec, lock *build.Lock, targets []build.Target, p *printer) ([]fetchedFile, error) {
+	pins := lock.Pins(targets)
 	files := make([]fetchedFile, len(pins))
 	g, ctx := errgroup.WithContext(ctx)
 	for i, pin := range pins {
@@ -51,48 +59,29 @@ func (in inputs) fetch(ctx context.Context, spec *build.Spec, lock *build.Lock, 
 			return nil
 		})
 	}
-	packages := lockedPackages(lock)
-	g.Go(func() error {
-		if _, err := in.debian.FetchAll(ctx, 0, packages...); err != nil {
-			return err
-		}
-		var size int64
-		for _, f := range packages {
-			size += f.Size
-		}
-		p.line("fetch", "%d packages of %s  %s  %s", len(packages), lock.Debian.Codename, bytesText(size), proofsText([]upstream.Proof{upstream.Pinned}))
-		return nil
-	})
+	packages := lock.Packages(targets)
+	for name, locked := range packages {
+		g.Go(func() error {
+			if err := in.debian.Fetch(ctx, name, locked); err != nil {
+				return err
+			}
+			var size int64
+			for _, f := range locked {
+				size += f.Size
+			}
+			p.line("fetch", "%d packages of %s  %s  %s", len(locked), name, bytesText(size), proofsText([]upstream.Proof{upstream.Pinned}))
+			return nil
+		})
+	}
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	for _, f := range packages {
-		files = append(files, fetchedFile{Path: f.Filename, Size: f.Size, Proofs: []upstream.Proof{upstream.Pinned}})
-	}
-	return files, nil
-}
-
-// lockedPins lists upstream's files, each once.
-func lockedPins(lock *build.Lock) []upstream.Pin {
-	var pins []upstream.Pin
-	for _, files := range lock.Upstream.Files {
-		pins = append(pins, files...)
-	}
-	slices.SortFunc(pins, func(a, b upstream.Pin) int { return strings.Compare(a.Path, b.Path) })
-	return slices.CompactFunc(pins, func(a, b upstream.Pin) bool { return a.Path == b.Path })
-}
-
-// lockedPackages lists Debian's files, each once: those for all architectures
-// are in the lock of every platform.
-func lockedPackages(lock *build.Lock) []deb.File {
-	var files []deb.File
-	for _, packages := range lock.Debian.Packages {
-		for _, p := range packages {
-			files = append(files, deb.File{Filename: p.Path, Size: p.Size, SHA256: p.SHA256})
+	for _, name := range sortedKeys(packages) {
+		for _, f := range packages[name] {
+			files = append(files, fetchedFile{Path: f.Path, Size: f.Size, Proofs: []upstream.Proof{upstream.Pinned}})
 		}
 	}
-	slices.SortFunc(files, func(a, b deb.File) int { return strings.Compare(a.Filename, b.Filename) })
-	return slices.Compact(files)
+	return files, nil
 }
 
 func proofsText(proofs []upstream.Proof) string {
@@ -138,7 +127,7 @@ called verified.`,
 }
 
 func (c *fetchCmd) run(ctx context.Context) error {
-	im, err := c.fetchImage(ctx, c.from, c.dir)
+	im, err := c.fetchImage(ctx, c.from, c.dir, targetFlags{})
 	if err != nil || c.output != "json" {
 		return err
 	}
@@ -148,30 +137,46 @@ func (c *fetchCmd) run(ctx context.Context) error {
 	}{header("Fetched"), im.files})
 }
 
-// lockedImage is an image whose inputs are all in the cache, checked.
-type lockedImage struct {
-	spec   *build.Spec
-	lock   *build.Lock
-	inputs inputs
-	files  []fetchedFile
+// targetFlags narrow down which of a spec's images are meant.
+type targetFlags struct {
+	version string
+	variant string
 }
 
-// fetchImage reads the spec and the lock in dir and brings what they name.
-func (a *app) fetchImage(ctx context.Context, from inputFlags, dir string) (*lockedImage, error) {
+func (t *targetFlags) register(f *pflag.FlagSet) {
+	f.StringVar(&t.version, "kubernetes", "", "only the images of this `version` of Kubernetes (default: every one in the lock)")
+	f.StringVar(&t.variant, "variant", "", "only the images of this `variant` (default: every one in the spec)")
+}
+
+// lockedImage is what a spec and its lock mean, with every input in the cache, checked.
+type lockedImage struct {
+	spec    *build.Spec
+	lock    *build.Lock
+	targets []build.Target
+	inputs  inputs
+	files   []fetchedFile
+}
+
+// fetchImage reads the spec and the lock in dir and brings what they name for the targets.
+func (a *app) fetchImage(ctx context.Context, from inputFlags, dir string, only targetFlags) (*lockedImage, error) {
 	spec, lock, err := loadImage(dir)
 	if err != nil {
 		return nil, err
 	}
-	in, files, err := a.fetchLocked(ctx, from, spec, lock)
-	return &lockedImage{spec, lock, in, files}, err
+	targets, err := build.Select(spec.Targets(lock), only.version, only.variant)
+	if err != nil {
+		return nil, usage(err)
+	}
+	in, files, err := a.fetchLocked(ctx, from, spec, lock, targets)
+	return &lockedImage{spec, lock, targets, in, files}, err
 }
 
-// fetchLocked brings what the lock names into the cache.
-func (a *app) fetchLocked(ctx context.Context, from inputFlags, spec *build.Spec, lock *build.Lock) (inputs, []fetchedFile, error) {
+// fetchLocked brings what the lock has for the targets into the cache.
+func (a *app) fetchLocked(ctx context.Context, from inputFlags, spec *build.Spec, lock *build.Lock, targets []build.Target) (inputs, []fetchedFile, error) {
 	in, err := a.inputs(from, spec, a.printer())
 	if err != nil {
 		return inputs{}, nil, err
 	}
-	files, err := in.fetch(ctx, spec, lock, a.printer())
+	files, err := in.fetch(ctx, spec, lock, targets, a.printer())
 	return in, files, err
 }

@@ -67,17 +67,28 @@ func (c *lockCmd) run(ctx context.Context) error {
 	if c.output == "json" {
 		return printJSON(c.stdout, lock)
 	}
-	p.line("lock", "upstream  %s", lock.Upstream.Version)
-	for _, platform := range sortedKeys(lock.Debian.Packages) {
-		packages := lock.Debian.Packages[platform]
-		var size int64
-		for _, pkg := range packages {
-			size += pkg.Size
-		}
-		p.line("lock", "%s  %d packages of %s (%s), %s", platform, len(packages), lock.Debian.Codename,
-			lock.Debian.Date.Format(time.DateOnly), bytesText(size))
-	}
+	c.summarise(lock, p)
 	return nil
+}
+
+// summarise says what was locked.
+func (c *lockCmd) summarise(lock *build.Lock, p *printer) {
+	for _, u := range lock.Upstream {
+		p.line("lock", "upstream  %s", u.Version)
+	}
+	for _, s := range lock.Debian.Suites {
+		p.line("lock", "%s  of %s", s.Suite, s.Date.Format(time.DateOnly))
+	}
+	for _, variant := range sortedKeys(lock.Debian.Packages) {
+		for _, platform := range sortedKeys(lock.Debian.Packages[variant]) {
+			packages := lock.Debian.Packages[variant][platform]
+			var size int64
+			for _, pkg := range packages {
+				size += pkg.Size
+			}
+			p.line("lock", "%s %s  %d packages, %s", variant, platform, len(packages), bytesText(size))
+		}
+	}
 }
 
 // wrap names the command in an error.

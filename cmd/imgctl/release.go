@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -69,7 +70,7 @@ func (c *releaseCmd) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	lock := newReleaseLock(r, products)
+	lock := newReleaseLock(products)
 	if err := lock.save(releaseLockPath(c.file)); err != nil {
 		return err
 	}
@@ -83,12 +84,17 @@ func (c *releaseCmd) run(ctx context.Context) error {
 // publishAll makes the image, then the bundles that are pinned to it, publishes
 // all of them by digest side by side, and only then moves the tags.
 func (c *releaseCmd) publishAll(ctx context.Context, r *release, reg *oci.Client, p *printer) ([]*product, error) {
-	image, err := c.makeImage(ctx, r, p)
+	images, err := c.makeImages(ctx, r, p)
 	if err != nil {
 		return nil, err
 	}
-	products := []*product{image}
+	products := images
 	for _, b := range r.bundles {
+		t, err := r.target(b)
+		if err != nil {
+			return nil, err
+		}
+		image := images[slices.Index(r.targets, t)]
 		bundle, err := makeBundle(ctx, r, b, image)
 		if err != nil {
 			return nil, err
@@ -146,10 +152,10 @@ func lagging(products []*product) error {
 }
 
 func (c *releaseCmd) summarise(products []*product, p *printer, took time.Duration) {
-	for i, pr := range products {
+	for _, pr := range products {
 		what := "bundle " + pr.name
-		if i == 0 {
-			what = "released " + pr.name + " " + pr.version
+		if pr.platforms != nil {
+			what = "released " + pr.name + " " + pr.target.Tag()
 		}
 		var where []string
 		for _, rc := range pr.receipts {

@@ -20,7 +20,7 @@ type releaseFile struct {
 	Image         string               `yaml:"image"`   // directory of an image spec and its lock
 	Bundles       []string             `yaml:"bundles"` // directories of bundle specs, pinned to the image
 	Destinations  []releaseDestination `yaml:"destinations"`
-	Tags          []string             `yaml:"tags"` // templates: {version} tags the index, {version}-{arch} each platform
+	Tags          []string             `yaml:"tags"` // templates: {version} tags the index, {version}-{arch} each platform; a variant's name follows the version
 	Signers       []releaseSigner      `yaml:"signers"`
 	Policy        string               `yaml:"policy"`
 }
@@ -49,6 +49,7 @@ type release struct {
 	dir     string
 	spec    *build.Spec
 	lock    *build.Lock
+	targets []build.Target // what is released of the spec: all of it
 	bundles []*bundle.Config
 	policy  *verify.Policy
 	signer  sign.Signer // nil in a dry run: a plan needs no password
@@ -69,13 +70,14 @@ func (a *app) loadRelease(path string, withKeys bool) (*release, error) {
 	if r.spec, r.lock, err = loadImage(r.path(r.file.Image)); err != nil {
 		return nil, err
 	}
+	r.targets = r.spec.Targets(r.lock)
 	for _, dir := range r.file.Bundles {
 		b, err := bundle.Load(r.path(dir))
 		if err != nil {
 			return nil, err
 		}
-		if version := r.lock.Upstream.Version; b.Kubernetes != version {
-			return nil, usage(fmt.Errorf("bundle %s is written for Kubernetes %s, the image has %s", b.Name, b.Kubernetes, version))
+		if _, err := r.target(b); err != nil {
+			return nil, usage(err)
 		}
 		r.bundles = append(r.bundles, b)
 	}
@@ -89,6 +91,20 @@ func (a *app) loadRelease(path string, withKeys bool) (*release, error) {
 		return r, nil
 	}
 	return r, a.loadSigner(r)
+}
+
+// target returns the image that a bundle is pinned to: the default variant of its version.
+func (r *release) target(b *bundle.Config) (build.Target, error) {
+	var have []string
+	for _, t := range r.targets {
+		if t.Default && t.Version == b.Kubernetes {
+			return t, nil
+		}
+		if t.Default {
+			have = append(have, t.Version)
+		}
+	}
+	return build.Target{}, fmt.Errorf("bundle %s is written for Kubernetes %s, the image has %s", b.Name, b.Kubernetes, strings.Join(have, ", "))
 }
 
 func (f *releaseFile) check(path string) error {
@@ -185,17 +201,17 @@ func loadImage(dir string) (*build.Spec, *build.Lock, error) {
 	return spec, lock, err
 }
 
-// tagsFor returns the tags of the index and, by architecture, of each platform.
-func tagsFor(templates []string, version string, arches []string) (index []string, platform map[string][]string) {
+// tagsFor returns the tags of a target's index and, by architecture, of each platform.
+func tagsFor(templates []string, t build.Target, arches []string) (index []string, platform map[string][]string) {
 	platform = map[string][]string{}
-	for _, t := range templates {
-		t = strings.ReplaceAll(t, "{version}", version)
-		if !strings.Contains(t, "{arch}") {
-			index = append(index, t)
+	for _, tag := range templates {
+		tag = strings.ReplaceAll(tag, "{version}", t.Tag())
+		if !strings.Contains(tag, "{arch}") {
+			index = append(index, tag)
 			continue
 		}
 		for _, arch := range arches {
-			platform[arch] = append(platform[arch], strings.ReplaceAll(t, "{arch}", arch))
+			platform[arch] = append(platform[arch], strings.ReplaceAll(tag, "{arch}", arch))
 		}
 	}
 	return index, platform

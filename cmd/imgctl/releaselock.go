@@ -20,12 +20,13 @@ const (
 // releaseLock is release.lock.json: what a release made, under which tags, where.
 type releaseLock struct {
 	strict.Header
-	Version   string           `json:"version"`
-	Artifacts []lockedArtifact `json:"artifacts"` // the image first, then the bundles
+	Artifacts []lockedArtifact `json:"artifacts"` // the images first, then the bundles
 }
 
 type lockedArtifact struct {
 	Name         string              `json:"name"`
+	Version      string              `json:"version"`
+	Variant      string              `json:"variant,omitempty"`
 	Digest       string              `json:"digest"`
 	Tags         []string            `json:"tags"`
 	Platforms    []lockedPlatform    `json:"platforms,omitempty"`
@@ -43,10 +44,10 @@ type lockedDestination struct {
 	State      string `json:"state"`
 }
 
-func newReleaseLock(r *release, products []*product) *releaseLock {
-	l := &releaseLock{Header: header("ReleaseLock"), Version: r.lock.Upstream.Version}
+func newReleaseLock(products []*product) *releaseLock {
+	l := &releaseLock{Header: header("ReleaseLock")}
 	for _, pr := range products {
-		a := lockedArtifact{Name: pr.name, Digest: pr.digest.String(), Tags: pr.tags[pr.digest]}
+		a := lockedArtifact{Name: pr.name, Version: pr.version, Variant: pr.target.Variant, Digest: pr.digest.String(), Tags: pr.tags[pr.digest]}
 		for _, platform := range sortedKeys(pr.platforms) {
 			h := pr.platforms[platform]
 			a.Platforms = append(a.Platforms, lockedPlatform{platform, h.String(), pr.tags[h]})

@@ -28,7 +28,7 @@ func (c *releaseCmd) printPlan(plan *releasePlan) error {
 type releasePlan struct {
 	strict.Header
 	Image        string            `json:"image"`
-	Version      string            `json:"version"`
+	Versions     []string          `json:"versions"` // as they are tagged: "v1.36.2", "v1.36.2-full"
 	Platforms    []string          `json:"platforms"`
 	Bundles      []string          `json:"bundles"`
 	Signers      []string          `json:"signers"`
@@ -58,7 +58,7 @@ func (pl *releasePlan) print(p *printer) {
 			registries++
 		}
 	}
-	p.line("plan", "%s %s · %s · %d repositories on registries, %d in directories · %d signer", pl.Image, pl.Version,
+	p.line("plan", "%s %s · %s · %d repositories on registries, %d in directories · %d signer", pl.Image, strings.Join(pl.Versions, " "),
 		strings.Join(pl.Platforms, " "), registries, directories, len(pl.Signers))
 	for _, d := range pl.Destinations {
 		for _, t := range d.Tags {
@@ -71,8 +71,8 @@ func (pl *releasePlan) print(p *printer) {
 // destination answers, even nothing, is part of the plan and never an error.
 func planRelease(ctx context.Context, reg *oci.Client, r *release) (*releasePlan, error) {
 	pl := &releasePlan{
-		Header: header("ReleasePlan"), Image: imageName(r.spec), Version: r.lock.Upstream.Version,
-		Platforms: r.spec.Platforms, Bundles: []string{}, Signers: []string{r.file.Signers[0].Key.File}, Inputs: lockedPaths(r.lock),
+		Header: header("ReleasePlan"), Image: imageName(r.spec),
+		Platforms: r.spec.Platforms, Bundles: []string{}, Signers: []string{r.file.Signers[0].Key.File}, Inputs: lockedPaths(r.lock, r.targets),
 	}
 	for _, b := range r.bundles {
 		pl.Bundles = append(pl.Bundles, b.Name)
@@ -81,16 +81,20 @@ func planRelease(ctx context.Context, reg *oci.Client, r *release) (*releasePlan
 	for _, platform := range r.spec.Platforms {
 		arches = append(arches, strings.TrimPrefix(platform, "linux/"))
 	}
-	index, byArch := tagsFor(r.file.Tags, pl.Version, arches)
-	for _, arch := range arches {
-		index = append(byArch[arch], index...)
+	var tags, bundles []string
+	for _, t := range r.targets {
+		pl.Versions = append(pl.Versions, t.Tag())
+		index, byArch := tagsFor(r.file.Tags, t, arches)
+		for _, arch := range arches {
+			tags = append(tags, byArch[arch]...)
+		}
+		tags = append(tags, index...)
 	}
-	var bundles []string
 	for _, b := range r.bundles {
-		bundles = append(bundles, b.Name+"-"+pl.Version)
+		bundles = append(bundles, b.Name+"-"+b.Kubernetes)
 	}
 	for _, to := range r.to {
-		pl.Destinations = append(pl.Destinations, newPlanDestination(to, index))
+		pl.Destinations = append(pl.Destinations, newPlanDestination(to, tags))
 		if len(bundles) > 0 {
 			pl.Destinations = append(pl.Destinations, newPlanDestination(bundleDestination(to), bundles))
 		}
@@ -128,13 +132,16 @@ func (t *planTag) look(ctx context.Context, reg *oci.Client, repository string) 
 }
 
 // lockedPaths lists every input, relative to its archive or base.
-func lockedPaths(lock *build.Lock) []string {
+func lockedPaths(lock *build.Lock, targets []build.Target) []string {
 	var paths []string
-	for _, pin := range lockedPins(lock) {
+	for _, pin := range lock.Pins(targets) {
 		paths = append(paths, pin.Path)
 	}
-	for _, f := range lockedPackages(lock) {
-		paths = append(paths, f.Filename)
+	packages := lock.Packages(targets)
+	for _, name := range sortedKeys(packages) {
+		for _, p := range packages[name] {
+			paths = append(paths, p.Path)
+		}
 	}
 	return paths
 }

@@ -20,14 +20,16 @@ import (
 
 // product is one artifact of a release, complete before its first byte leaves.
 type product struct {
-	name, version string
-	subject       oci.Taggable
-	digest        v1.Hash
-	platforms     map[string]v1.Hash // of an index, by platform
-	attachments   []oci.Attachment
-	tags          map[v1.Hash][]string
-	to            []oci.Destination // every product of a release has as many, in the same order
-	receipts      []oci.Receipt
+	name        string
+	version     string       // of Kubernetes
+	target      build.Target // of an image
+	subject     oci.Taggable
+	digest      v1.Hash
+	platforms   map[string]v1.Hash // of an index, by platform
+	attachments []oci.Attachment
+	tags        map[v1.Hash][]string
+	to          []oci.Destination // every product of a release has as many, in the same order
+	receipts    []oci.Receipt
 }
 
 // digests lists what is signed: the subject and, of an index, each child.
@@ -35,13 +37,30 @@ func (pr *product) digests() []v1.Hash {
 	return append([]v1.Hash{pr.digest}, sortedValues(pr.platforms)...)
 }
 
-// makeImage fetches, builds and signs the image of the release.
-func (c *releaseCmd) makeImage(ctx context.Context, r *release, p *printer) (*product, error) {
-	in, _, err := c.fetchLocked(ctx, c.from, r.spec, r.lock)
+// makeImages fetches, builds and signs the images of the release, side by side.
+func (c *releaseCmd) makeImages(ctx context.Context, r *release, p *printer) ([]*product, error) {
+	in, _, err := c.fetchLocked(ctx, c.from, r.spec, r.lock, r.targets)
 	if err != nil {
 		return nil, err
 	}
-	result, err := c.buildImage(ctx, in, r.spec, r.lock, p)
+	if err := c.applyEpoch(r.lock); err != nil {
+		return nil, err
+	}
+	engine := c.layers(in)
+	images := make([]*product, len(r.targets))
+	g, ctx := errgroup.WithContext(ctx)
+	for i, t := range r.targets {
+		g.Go(func() (err error) {
+			images[i], err = c.makeImage(ctx, r, engine, t, p)
+			return err
+		})
+	}
+	return images, g.Wait()
+}
+
+// makeImage builds and signs one image.
+func (c *releaseCmd) makeImage(ctx context.Context, r *release, engine build.Engine, t build.Target, p *printer) (*product, error) {
+	result, err := c.buildImage(ctx, engine, r.spec, r.lock, t, p)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +77,7 @@ func imageProduct(r *release, result *build.Result) (*product, error) {
 		return nil, err
 	}
 	pr := &product{
-		name: imageName(r.spec), version: r.lock.Upstream.Version, subject: result.Index, digest: digest,
+		name: imageName(r.spec), version: result.Target.Version, target: result.Target, subject: result.Index, digest: digest,
 		platforms: map[string]v1.Hash{}, to: r.to,
 	}
 	manifest, err := result.Index.IndexManifest()
@@ -70,7 +89,7 @@ func imageProduct(r *release, result *build.Result) (*product, error) {
 		pr.platforms[d.Platform.OS+"/"+d.Platform.Architecture] = d.Digest
 		arches = append(arches, d.Platform.Architecture)
 	}
-	index, byArch := tagsFor(r.file.Tags, pr.version, arches)
+	index, byArch := tagsFor(r.file.Tags, pr.target, arches)
 	pr.tags = map[v1.Hash][]string{digest: index}
 	for platform, h := range pr.platforms {
 		pr.tags[h] = byArch[strings.TrimPrefix(platform, "linux/")]

@@ -255,13 +255,13 @@ var projectFiles = map[string]string{
 kind: Image
 platforms: [linux/amd64, linux/arm64]
 upstream:
-  version: VERSION
+  versions: [VERSION]
   require: [pin, signature]
   files:
   - {member: kubernetes/node/bin/kubelet, path: /usr/local/bin/kubelet}
   - {member: kubernetes/node/bin/kubectl, path: /usr/local/bin/kubectl}
 packages:
-  suite: trixie
+  suites: [trixie]
   keyring: keyring.gpg
   install: [INSTALL]
 entrypoint: [/usr/local/bin/kubelet]

@@ -9,13 +9,14 @@ import (
 
 // Released is what release.lock.json says about the last release.
 type Released struct {
-	Version   string     `json:"version"`
 	Artifacts []Artifact `json:"artifacts"`
 }
 
 // Artifact is one thing that was released: the image or a bundle.
 type Artifact struct {
 	Name         string        `json:"name"`
+	Version      string        `json:"version"` // of Kubernetes
+	Variant      string        `json:"variant"` // of an image
 	Digest       string        `json:"digest"`
 	Tags         []string      `json:"tags"`
 	Platforms    []Platform    `json:"platforms"`
@@ -36,8 +37,8 @@ type Destination struct {
 }
 
 // ReadReleased reads the release.lock.json in dir. A release of this repository
-// has two artifacts, the image for two platforms and one bundle; anything else
-// is an error.
+// has images for two platforms, the default variant first, and one bundle at the
+// end; anything else is an error.
 func ReadReleased(dir string) (*Released, error) {
 	data, err := os.ReadFile(filepath.Join(dir, "release.lock.json"))
 	if err != nil {
@@ -47,17 +48,26 @@ func ReadReleased(dir string) (*Released, error) {
 	if err := json.Unmarshal(data, &r); err != nil {
 		return nil, fmt.Errorf("release.lock.json: %w", err)
 	}
-	if len(r.Artifacts) != 2 || len(r.Artifacts[0].Platforms) != 2 || len(r.Artifacts[1].Tags) == 0 {
-		return nil, fmt.Errorf("release.lock.json: got %s, want an image for two platforms and one tagged bundle", data)
+	for i, a := range r.Artifacts {
+		last := i == len(r.Artifacts)-1
+		if last && (len(a.Platforms) > 0 || len(a.Tags) == 0) || !last && len(a.Platforms) != 2 {
+			return nil, fmt.Errorf("release.lock.json: got %s, want images for two platforms and one tagged bundle", data)
+		}
+	}
+	if len(r.Artifacts) < 2 {
+		return nil, fmt.Errorf("release.lock.json: got %s, want at least an image and a bundle", data)
 	}
 	return &r, nil
 }
 
-// Image is the released image.
+// Images are the released images, the default variant first.
+func (r *Released) Images() []Artifact { return r.Artifacts[:len(r.Artifacts)-1] }
+
+// Image is the released image of the default variant.
 func (r *Released) Image() Artifact { return r.Artifacts[0] }
 
 // Bundle is the released bundle.
-func (r *Released) Bundle() Artifact { return r.Artifacts[1] }
+func (r *Released) Bundle() Artifact { return r.Artifacts[len(r.Artifacts)-1] }
 
 // Platform is the digest of the image for a platform ("linux/amd64"), "" for none.
 func (r *Released) Platform(name string) string {

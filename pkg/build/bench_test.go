@@ -42,7 +42,7 @@ func benchWorld(b *testing.B) (*world, *build.Lock, int64) {
 	w.release(b, version, program)
 	w.edit(b, "tool-static]", names+"]")
 	l := w.lock(b, nil)
-	_, err := build.Build(b.Context(), w.engine(), w.spec(b), l)
+	_, err := build.Build(b.Context(), w.engine(), w.spec(b), l, w.target(b, l))
 	must(b, err)
 	return w, l, 2 * (packages*size + 2*program)
 }
@@ -54,8 +54,8 @@ func BenchmarkBuild(b *testing.B) {
 	b.SetBytes(size)
 	for b.Loop() {
 		engine := w.engine()
-		engine.Cache = b.TempDir()
-		_, err := build.Build(b.Context(), engine, w.spec(b), l)
+		engine.Materials.Cache = b.TempDir()
+		_, err := build.Build(b.Context(), engine, w.spec(b), l, w.target(b, l))
 		must(b, err)
 	}
 }
@@ -65,7 +65,7 @@ func BenchmarkRebuild(b *testing.B) {
 	w, l, size := benchWorld(b)
 	b.SetBytes(size)
 	for b.Loop() {
-		_, err := build.Build(b.Context(), w.engine(), w.spec(b), l)
+		_, err := build.Build(b.Context(), w.engine(), w.spec(b), l, w.target(b, l))
 		must(b, err)
 	}
 }

@@ -22,13 +22,6 @@ import (
 // Builder is the URI of who builds, as it stands in the provenance.
 const Builder = "https://github.com/imgctl/imgctl"
 
-// Input is what an engine makes one image of.
-type Input struct {
-	Spec     *Spec
-	Lock     *Lock
-	Platform v1.Platform
-}
-
 // Engine makes the image of one platform, and says what it was made of. It must
 // be safe for concurrent use: platforms are built side by side.
 type Engine interface {
@@ -37,6 +30,7 @@ type Engine interface {
 
 // Result is what was built.
 type Result struct {
+	Target Target
 	Index  v1.ImageIndex
 	Record attest.Record // what the index was made of: all that its images were made of
 	Images map[string]v1.Image
@@ -44,12 +38,13 @@ type Result struct {
 	Records map[string]attest.Record
 }
 
-// Build makes the image of every platform of s and an index of them. l must
-// answer s, else the error is a [*StaleError]. When one platform fails there is no index.
+// Build makes the image of every platform of t, which is one of the spec's
+// targets, and an index of them. l must answer s, else the error is a
+// [*StaleError]. When one platform fails there is no index.
 //
 // The time in the image is l.Created; set that field to use another one, such as
 // that of SOURCE_DATE_EPOCH (see [ParseEpoch]).
-func Build(ctx context.Context, e Engine, s *Spec, l *Lock) (*Result, error) {
+func Build(ctx context.Context, e Engine, s *Spec, l *Lock, t Target) (*Result, error) {
 	if err := l.Check(s); err != nil {
 		return nil, err
 	}
@@ -60,42 +55,42 @@ func Build(ctx context.Context, e Engine, s *Spec, l *Lock) (*Result, error) {
 	for i, p := range platforms {
 		g.Go(func() error {
 			var err error
-			if images[i], records[i], err = e.Build(ctx, Input{Spec: s, Lock: l, Platform: p}); err != nil {
-				return fmt.Errorf("build %s: %w", p, err)
+			if images[i], records[i], err = e.Build(ctx, newInput(s, l, t, p)); err != nil {
+				return fmt.Errorf("build %s %s: %w", t.Tag(), p, err)
 			}
-			return checkImage(images[i], p)
+			return at(checkImage(images[i], p), "build %s %s", t.Tag(), p)
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	return assemble(s, l, platforms, images, records)
+	return assemble(s, l, t, platforms, images, records)
 }
 
 // checkImage compares what an engine made with what was asked for.
 func checkImage(img v1.Image, want v1.Platform) error {
 	config, err := img.ConfigFile()
 	if err != nil {
-		return fmt.Errorf("build %s: %w", want, err)
+		return err
 	}
 	got := config.Platform()
 	if got == nil || got.String() != want.String() {
-		return fmt.Errorf("build %s: the image says it is for %v", want, got)
+		return fmt.Errorf("the image says it is for %v", got)
 	}
 	return nil
 }
 
 // assemble makes the index. Platforms are sorted.
-func assemble(s *Spec, l *Lock, platforms []v1.Platform, images []v1.Image, records []attest.Record) (*Result, error) {
-	r := &Result{Images: make(map[string]v1.Image), Records: make(map[string]attest.Record)}
+func assemble(s *Spec, l *Lock, t Target, platforms []v1.Platform, images []v1.Image, records []attest.Record) (*Result, error) {
+	r := &Result{Target: t, Images: make(map[string]v1.Image), Records: make(map[string]attest.Record)}
 	for i, p := range platforms {
 		r.Images[p.String()], r.Records[p.String()] = images[i], records[i]
 	}
-	index, err := makeIndex(s, l, platforms, images)
+	index, err := makeIndex(s, l, t, platforms, images)
 	if err != nil {
 		return nil, err
 	}
 	r.Index = index
-	r.Record = attest.Union(attest.Record{Builder: Builder, Created: l.Created, Parameters: s.parameters()}, records...)
+	r.Record = attest.Union(attest.Record{Builder: Builder, Created: l.Created, Parameters: s.parameters(t)}, records...)
 	return r, nil
 }

@@ -187,14 +187,14 @@ func TestOnlyTheLayerThatChangedIsMadeAgain(t *testing.T) {
 	before := w.mustBuild(t)
 
 	w.release(t, "v1.36.3", 200_000)
-	w.edit(t, "version: v1.36.2", "version: v1.36.3")
+	w.edit(t, "versions: [v1.36.2]", "versions: [v1.36.3]")
 	w.lock(t, old)
 	newKubelet := w.mustBuild(t)
 
 	w.debian.Packages = append(w.debian.Packages, imgtest.Deb{Name: "jq", Files: []imgtest.DebFile{{Path: "usr/bin/jq", Body: "jq"}}})
 	w.debian.Date = w.debian.Date.Add(time.Minute)
 	w.debian.Publish(t)
-	w.edit(t, "version: v1.36.2", "version: v1.36.3", "tool-static]", "tool-static, jq]")
+	w.edit(t, "versions: [v1.36.2]", "versions: [v1.36.3]", "tool-static]", "tool-static, jq]")
 	w.lock(t, nil)
 	newPackages := w.mustBuild(t)
 
@@ -241,7 +241,7 @@ func TestTheTimeIsTheLocks(t *testing.T) {
 	epoch, err := build.ParseEpoch("1000000000")
 	must(t, err)
 	l.Created = epoch
-	r, err := build.Build(t.Context(), w.engine(), w.spec(t), l)
+	r, err := build.Build(t.Context(), w.engine(), w.spec(t), l, w.target(t, l))
 	must(t, err)
 	c, err := r.Images["linux/amd64"].ConfigFile()
 	must(t, err)
@@ -270,7 +270,7 @@ func TestContentIsNeverHeldInMemory(t *testing.T) {
 	runtime.GC()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	r, err := build.Build(t.Context(), w.engine(), w.spec(t), l)
+	r, err := build.Build(t.Context(), w.engine(), w.spec(t), l, w.target(t, l))
 	must(t, err)
 	runtime.ReadMemStats(&after)
 	if grown := int64(after.HeapSys) - int64(before.HeapSys); grown > 48<<20 {

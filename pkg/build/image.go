@@ -18,15 +18,38 @@ const (
 	annotationVersion = "org.opencontainers.image.version"
 )
 
-// part is a layer with the words that the image's history has for it.
-type part struct {
-	layer   v1.Layer
-	comment string
+// Part is a layer with the words that the image's history has for it.
+type Part struct {
+	Layer   v1.Layer
+	Comment string
 }
 
-// makeImage puts layers and configuration together. No byte of it depends on
-// anything but the arguments.
-func makeImage(in Input, parts ...part) (v1.Image, error) {
+// hasSystem reports whether the image has a layer of packages and of what the
+// spec puts beside them. A spec without packages may still have files and accounts.
+func (in Input) hasSystem() bool {
+	a := in.Spec.Additions
+	return len(in.Packages()) > 0 || len(a.Groups)+len(a.Users)+len(a.Directories)+len(a.Files)+len(a.Links)+len(a.Alternatives) > 0
+}
+
+// systemComment describes the layer of packages.
+func (in Input) systemComment() string {
+	if len(in.Packages()) == 0 {
+		return "files of " + SpecFile
+	}
+	return fmt.Sprintf("Debian %s, %d packages", in.Lock.Debian.Suites[0].Codename, len(in.Packages()))
+}
+
+// programsComment describes the layer of programs.
+func (in Input) programsComment() string {
+	if in.Target.Version == "" {
+		return "files beside " + SpecFile
+	}
+	return "Kubernetes " + in.Target.Version
+}
+
+// Assemble puts layers and configuration together. No byte of it depends on
+// anything but the arguments, so engines differ in nothing but their layers.
+func Assemble(in Input, parts ...Part) (v1.Image, error) {
 	created := v1.Time{Time: in.Lock.Created.UTC()}
 	img := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
 	img = mutate.ConfigMediaType(img, types.OCIConfigJSON)
@@ -42,16 +65,20 @@ func makeImage(in Input, parts ...part) (v1.Image, error) {
 		return nil, fmt.Errorf("image config: %w", err)
 	}
 	for _, p := range parts {
-		history := v1.History{Created: created, CreatedBy: "imgctl build", Comment: p.comment}
-		if img, err = mutate.Append(img, mutate.Addendum{Layer: p.layer, History: history, MediaType: types.OCILayer}); err != nil {
+		history := v1.History{Created: created, CreatedBy: "imgctl build", Comment: p.Comment}
+		mediaType, err := p.Layer.MediaType()
+		if err != nil {
+			return nil, fmt.Errorf("image: %w", err)
+		}
+		if img, err = mutate.Append(img, mutate.Addendum{Layer: p.Layer, History: history, MediaType: mediaType}); err != nil {
 			return nil, fmt.Errorf("image: %w", err)
 		}
 	}
-	return mutate.Annotations(img, annotations(in.Spec, in.Lock)).(v1.Image), nil
+	return mutate.Annotations(img, annotations(in.Spec, in.Lock, in.Target)).(v1.Image), nil
 }
 
 func containerConfig(s *Spec) v1.Config {
-	c := v1.Config{Entrypoint: s.Entrypoint, Cmd: s.Cmd, WorkingDir: s.Workdir, Labels: s.Labels}
+	c := v1.Config{Entrypoint: s.Entrypoint, Cmd: s.Cmd, User: s.User, WorkingDir: s.Workdir, Labels: s.Labels}
 	for _, name := range slices.Sorted(maps.Keys(s.Environment)) {
 		c.Env = append(c.Env, name+"="+s.Environment[name])
 	}
@@ -59,13 +86,15 @@ func containerConfig(s *Spec) v1.Config {
 }
 
 // annotations are the spec's with those that only the lock knows.
-func annotations(s *Spec, l *Lock) map[string]string {
+func annotations(s *Spec, l *Lock, t Target) map[string]string {
 	a := maps.Clone(s.Annotations)
 	if a == nil {
 		a = make(map[string]string)
 	}
 	a[annotationCreated] = l.Created.UTC().Format(time.RFC3339)
-	a[annotationVersion] = l.Upstream.Version
+	if t.Version != "" {
+		a[annotationVersion] = t.Version
+	}
 	return a
 }
 
@@ -77,14 +106,14 @@ type plainImage struct{ v1.Image }
 func (plainImage) ArtifactType() (string, error) { return "", nil }
 
 // makeIndex lists the images of all platforms, in the order given, which is sorted.
-func makeIndex(s *Spec, l *Lock, platforms []v1.Platform, images []v1.Image) (v1.ImageIndex, error) {
+func makeIndex(s *Spec, l *Lock, t Target, platforms []v1.Platform, images []v1.Image) (v1.ImageIndex, error) {
 	adds := make([]mutate.IndexAddendum, len(images))
 	for i, img := range images {
 		adds[i] = mutate.IndexAddendum{Add: plainImage{img}, Descriptor: v1.Descriptor{Platform: &platforms[i]}}
 	}
 	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	index = mutate.AppendManifests(index, adds...)
-	index = mutate.Annotations(index, annotations(s, l)).(v1.ImageIndex)
+	index = mutate.Annotations(index, annotations(s, l, t)).(v1.ImageIndex)
 	if _, err := index.Digest(); err != nil {
 		return nil, fmt.Errorf("image index: %w", err)
 	}

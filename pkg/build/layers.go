@@ -2,11 +2,9 @@ package build
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,7 +16,6 @@ import (
 	"github.com/imgctl/imgctl/pkg/attest"
 	"github.com/imgctl/imgctl/pkg/build/layer"
 	"github.com/imgctl/imgctl/pkg/build/rootfs"
-	"github.com/imgctl/imgctl/pkg/upstream"
 )
 
 // Layers is the [Engine] in Go. An image has two layers, split by how often they
@@ -27,15 +24,10 @@ import (
 //
 // Do not copy one that has been used.
 type Layers struct {
-	Upstream *upstream.Client
-	Debian   *deb.Archive
-	// Cache is the directory below which "layers" and unpacked packages are kept.
-	Cache string
+	Materials *Materials // its cache holds "layers", and unpacked packages for as long as they are needed
 	// Jobs is how many packages are unpacked, and how many blocks of each layer
 	// are compressed, at once; 0: one for each core.
 	Jobs int
-	// Report, when set, is told what a reader of the image should know. It may be called concurrently.
-	Report func(platform string, f rootfs.Finding)
 
 	once  sync.Once
 	slots chan struct{}
@@ -44,38 +36,36 @@ type Layers struct {
 // Build implements [Engine].
 func (e *Layers) Build(ctx context.Context, in Input) (v1.Image, attest.Record, error) {
 	e.once.Do(func() { e.slots = make(chan struct{}, e.jobs()) })
-	var system, node *layer.Layer
-	var systemNotes systemNotes
-	var nodeNotes nodeNotes
-	var blobs []*upstream.Blob
+	made := Made{Engine: map[string]any{"engine": "layers", "rootfs": rootfs.Version, "compression": layer.Version}}
+	var system, programs *layer.Layer
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
-		system, systemNotes, err = e.systemLayer(ctx, in)
+		if in.hasSystem() {
+			system, made.Licenses, err = e.systemLayer(ctx, in)
+		}
 		return err
 	})
 	g.Go(func() (err error) {
-		if blobs, err = e.fetchUpstream(ctx, in); err == nil && len(blobs) > 0 {
-			node, nodeNotes, err = e.nodeLayer(ctx, in, blobs)
+		if made.Programs, err = e.Materials.Programs(ctx, in); err == nil && len(made.Programs.Files) > 0 {
+			programs, made.Binaries, err = e.programsLayer(ctx, in, made.Programs)
 		}
 		return err
 	})
 	if err := g.Wait(); err != nil {
 		return nil, attest.Record{}, err
 	}
-	if e.Report != nil {
-		for _, f := range systemNotes.Findings {
-			e.Report(in.Platform.String(), f)
-		}
+	var parts []Part
+	if system != nil {
+		parts = append(parts, Part{system, in.systemComment()})
 	}
-	parts := []part{{system, fmt.Sprintf("Debian %s, %d packages", in.Lock.Debian.Codename, len(in.packages()))}}
-	if node != nil {
-		parts = append(parts, part{node, "Kubernetes " + in.Lock.Upstream.Version})
+	if programs != nil {
+		parts = append(parts, Part{programs, in.programsComment()})
 	}
-	img, err := makeImage(in, parts...)
+	img, err := Assemble(in, parts...)
 	if err != nil {
 		return nil, attest.Record{}, err
 	}
-	record, err := in.record(systemNotes, nodeNotes, blobs)
+	record, err := in.Record(made)
 	return img, record, err
 }
 
@@ -87,22 +77,12 @@ func (e *Layers) jobs() int {
 }
 
 func (e *Layers) store() *layer.Store {
-	return &layer.Store{Dir: filepath.Join(e.Cache, "layers"), Jobs: e.jobs()}
+	return &layer.Store{Dir: filepath.Join(e.Materials.Cache, "layers"), Jobs: e.jobs()}
 }
-
-func (in Input) packages() []LockedPackage { return in.Lock.Debian.Packages[in.Platform.String()] }
 
 // systemNotes is what is known about the layer of packages once it has been made.
 type systemNotes struct {
 	Licenses map[string]string `json:"licenses"` // SPDX expression by package, where it is known
-	Findings []rootfs.Finding  `json:"findings"`
-}
-
-// rootfsConfig is what the spec says about the layer of packages.
-func (in Input) rootfsConfig() rootfs.Config {
-	s := in.Spec
-	return rootfs.Config{Arch: in.Platform.Architecture, Created: in.Lock.Created.UTC(), Exclude: s.Packages.Exclude, Keep: s.Packages.Keep,
-		Groups: s.Groups, Users: s.Users, Directories: s.Directories, Files: s.Files, Links: s.Links, Alternatives: s.Alternatives}
 }
 
 // layerKey makes the key of a layer of everything that decides its bytes.
@@ -110,11 +90,12 @@ func layerKey(parts ...any) string {
 	return strings.TrimPrefix(digestJSON(append([]any{rootfs.Version, layer.Version}, parts...)), "sha256:")
 }
 
-// systemLayer returns the layer of packages. Only when it is not in the cache are they fetched.
-func (e *Layers) systemLayer(ctx context.Context, in Input) (*layer.Layer, systemNotes, error) {
-	config := in.rootfsConfig()
+// systemLayer returns the layer of packages with their licenses. Only when it is
+// not in the cache are the packages fetched.
+func (e *Layers) systemLayer(ctx context.Context, in Input) (*layer.Layer, map[string]string, error) {
+	config := in.Rootfs()
 	var notes systemNotes
-	l, err := e.store().Get(ctx, layerKey("system", config, in.packages()), &notes, func(w io.Writer) (any, error) {
+	l, err := e.store().Get(ctx, layerKey("system", config, in.Packages()), &notes, func(w io.Writer) (any, error) {
 		tree, err := e.assemble(ctx, in, config)
 		if err != nil {
 			return nil, err
@@ -123,121 +104,51 @@ func (e *Layers) systemLayer(ctx context.Context, in Input) (*layer.Layer, syste
 		if err := tree.WriteTar(w); err != nil {
 			return nil, err
 		}
-		made := systemNotes{Licenses: make(map[string]string), Findings: tree.Findings}
-		for name, text := range tree.Licenses {
-			if expression := deb.License(text); expression != "" {
-				made.Licenses[name] = expression
-			}
-		}
-		return made, nil
+		return systemNotes{Licenses: expressions(tree.Licenses)}, nil
 	})
-	return l, notes, err
+	return l, notes.Licenses, err
+}
+
+// expressions returns the SPDX license expressions of copyright files, as far as they have any.
+func expressions(texts map[string][]byte) map[string]string {
+	licenses := make(map[string]string)
+	for name, text := range texts {
+		if expression := deb.License(text); expression != "" {
+			licenses[name] = expression
+		}
+	}
+	return licenses
 }
 
 // assemble fetches the packages and makes the file system of them.
 func (e *Layers) assemble(ctx context.Context, in Input, config rootfs.Config) (*rootfs.Tree, error) {
-	locked := in.packages()
-	files := make([]deb.File, len(locked))
-	for i, p := range locked {
-		files[i] = p.file()
-	}
-	paths, err := e.Debian.FetchAll(ctx, 0, files...)
+	packages, err := e.Materials.Packages(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	packages := make([]rootfs.Package, len(locked))
-	for i, p := range locked {
-		packages[i] = rootfs.Package{Name: p.Name, Version: p.Version, File: paths[i]}
-	}
-	return rootfs.Assemble(ctx, config, packages, e.Cache, e.slots)
+	return rootfs.Assemble(ctx, config, packages, e.Materials.Cache, e.slots)
 }
 
-// fetchUpstream fetches what the platform needs from Kubernetes, each file once,
-// and has it proved. That is done for every build, also when the layer is in the
-// cache: a proof that is only remembered is none.
-func (e *Layers) fetchUpstream(ctx context.Context, in Input) ([]*upstream.Blob, error) {
-	paths := in.Spec.sources(in.Lock.Upstream.Version, in.Platform.Architecture)
-	blobs := make([]*upstream.Blob, len(paths))
-	g, ctx := errgroup.WithContext(ctx)
-	for i, path := range paths {
-		g.Go(func() (err error) {
-			pin, _ := in.Lock.pin(in.Platform.String(), path) // it is there: see Lock.Check
-			if blobs[i], err = e.Upstream.Fetch(ctx, pin, in.Spec.Upstream.Require); err != nil {
-				return fmt.Errorf("%w (%s)", err, filepath.Join(in.Spec.dir, LockFile))
-			}
-			return nil
-		})
-	}
-	return blobs, g.Wait()
+// programsNotes is what is known about the layer of programs.
+type programsNotes struct {
+	Files []Binary `json:"files"` // in the order of [Programs]
 }
 
-// nodeNotes is what is known about the layer of Kubernetes' files, in the spec's order.
-type nodeNotes struct {
-	Files []binary `json:"files"`
-}
-
-// nodeLayer returns the layer of Kubernetes' files. Its times are 1970, so that
+// programsLayer returns the layer of the programs. Its times are 1970, so that
 // it stays the same when only Debian's packages change: nobody pulls it again for that.
-func (e *Layers) nodeLayer(ctx context.Context, in Input, blobs []*upstream.Blob) (*layer.Layer, nodeNotes, error) {
+func (e *Layers) programsLayer(ctx context.Context, in Input, p *Programs) (*layer.Layer, []Binary, error) {
 	digests := make(map[string]string)
-	for _, b := range blobs {
+	for _, b := range p.Blobs {
 		digests[b.Path] = b.SHA256
 	}
-	var notes nodeNotes
-	key := layerKey("node", in.Platform.String(), in.Lock.Upstream.Version, in.Spec.Upstream.Files, digests)
+	var notes programsNotes
+	key := layerKey("node", in.Platform.String(), in.Target.Version, in.Spec.Upstream.Files, digests, in.Spec.Local, in.Lock.Local)
 	l, err := e.store().Get(ctx, key, &notes, func(w io.Writer) (any, error) {
-		files, err := e.extract(ctx, in, blobs)
+		binaries, err := Inspect(p)
 		if err != nil {
 			return nil, err
 		}
-		var made nodeNotes
-		for _, f := range files {
-			b, err := inspectBinary(f)
-			if err != nil {
-				return nil, err
-			}
-			made.Files = append(made.Files, b)
-		}
-		return made, rootfs.WriteFiles(w, files, time.Unix(0, 0))
+		return programsNotes{binaries}, rootfs.WriteFiles(w, p.Files, time.Unix(0, 0))
 	})
-	return l, notes, err
-}
-
-// extract returns the files of the image as they are in the cache, each checked to
-// be for the platform and of the version. Members of one tarball are extracted in one pass.
-func (e *Layers) extract(ctx context.Context, in Input, blobs []*upstream.Blob) ([]rootfs.OnDisk, error) {
-	version, arch := in.Lock.Upstream.Version, in.Platform.Architecture
-	files := make([]rootfs.OnDisk, len(in.Spec.Upstream.Files))
-	for _, b := range blobs {
-		var members []string
-		var wanted []int
-		for i, f := range in.Spec.Upstream.Files {
-			if f.source(version, arch) != b.Path {
-				continue
-			}
-			files[i] = rootfs.OnDisk{Path: f.Path, File: b.File, Mode: 0o755}
-			if f.Member != "" {
-				members, wanted = append(members, f.Member), append(wanted, i)
-			}
-		}
-		if len(members) == 0 {
-			continue
-		}
-		paths, err := e.Upstream.ExtractAll(ctx, b, members...)
-		if err != nil {
-			return nil, err
-		}
-		for j, i := range wanted {
-			files[i].File = paths[j]
-		}
-	}
-	for i, f := range files {
-		if err := upstream.CheckELF(f.File, arch); err != nil {
-			return nil, fmt.Errorf("%s: %w", in.Spec.Upstream.Files[i].Path, err)
-		}
-		if err := upstream.CheckVersion(f.File, version); err != nil {
-			return nil, fmt.Errorf("%s: %w", in.Spec.Upstream.Files[i].Path, err)
-		}
-	}
-	return slices.Clip(files), nil
+	return l, notes.Files, err
 }

@@ -2,6 +2,7 @@ package build
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,24 +32,33 @@ type Lock struct {
 	// Created is the time of the image: when Debian made the suite that is locked.
 	Created time.Time `json:"created"`
 	// Spec is the digest of what the lock answers: [Spec.Question].
-	Spec     string         `json:"spec"`
-	Upstream LockedUpstream `json:"upstream"`
-	Debian   LockedDebian   `json:"debian"`
+	Spec     string           `json:"spec"`
+	Upstream []LockedUpstream `json:"upstream,omitempty"` // in the order of the spec's versions
+	Debian   LockedDebian     `json:"debian,omitzero"`
+	Local    []LockedFile     `json:"local,omitempty"` // sorted by name
 }
 
-// LockedUpstream is the release of Kubernetes.
+// LockedUpstream is one release of Kubernetes.
 type LockedUpstream struct {
+	Asked   string                    `json:"asked,omitempty"` // the channel that Version was the answer to; "" when the spec names the version
 	Version string                    `json:"version"`
 	Files   map[string][]upstream.Pin `json:"files"` // by platform, sorted by path
 }
 
-// LockedDebian is the state of a Debian suite.
+// LockedDebian is the state of the Debian suites.
 type LockedDebian struct {
-	Suite     string                     `json:"suite"`
-	Codename  string                     `json:"codename"`
-	Date      time.Time                  `json:"date"`
-	InRelease string                     `json:"inRelease"` // sha256
-	Packages  map[string][]LockedPackage `json:"packages"`  // by platform, sorted by name
+	Suites []LockedSuite `json:"suites"` // in the spec's order
+	// Packages are those of each variant ("default" when there are none), by platform, sorted by name.
+	Packages map[string]map[string][]LockedPackage `json:"packages"`
+}
+
+// LockedSuite is the state of one suite.
+type LockedSuite struct {
+	Suite     string    `json:"suite"`
+	Codename  string    `json:"codename"`
+	Archive   string    `json:"archive,omitempty"` // "debian-security"; "" means "debian"
+	Date      time.Time `json:"date"`
+	InRelease string    `json:"inRelease"` // sha256
 }
 
 // LockedPackage is a Debian package.
@@ -56,12 +66,42 @@ type LockedPackage struct {
 	Name          string `json:"name"`
 	Version       string `json:"version"`
 	Architecture  string `json:"architecture"`
-	Path          string `json:"path"` // relative to the archive
-	Size          int64  `json:"size"` // bytes
+	Archive       string `json:"archive,omitempty"` // as in [LockedSuite]
+	Path          string `json:"path"`              // relative to the archive
+	Size          int64  `json:"size"`              // bytes
 	SHA256        string `json:"sha256"`
 	Source        string `json:"source"`
 	SourceVersion string `json:"sourceVersion"`
+	// Before is what the lock had until the package last changed; nil when it never did.
+	Before *LockedBefore `json:"before,omitempty"`
 }
+
+// LockedBefore is what a package was.
+type LockedBefore struct {
+	Version string `json:"version,omitempty"` // "": it was not there
+	Size    int64  `json:"size,omitempty"`    // bytes
+}
+
+// LockedFile is a file that stands beside the spec.
+type LockedFile struct {
+	Name   string `json:"name"`
+	Size   int64  `json:"size"` // bytes
+	SHA256 string `json:"sha256"`
+}
+
+// lockKey is the name under which a lock has the packages of a variant.
+func lockKey(variant string) string {
+	if variant == "" {
+		return defaultVariant
+	}
+	return variant
+}
+
+// defaultVariant is what a lock calls the only variant of a spec that has none.
+const defaultVariant = "default"
+
+// archiveName returns the name of the archive that the package is in.
+func (p LockedPackage) archiveName() string { return cmp.Or(p.Archive, deb.Main) }
 
 // file returns what fetching the package takes.
 func (p LockedPackage) file() deb.File {
@@ -126,23 +166,56 @@ func (l *Lock) validate() error {
 	if l.Created.IsZero() || l.Created.Unix() < 0 || l.Created.Unix() > maxEpoch || l.Created.Nanosecond() != 0 {
 		return fmt.Errorf("created: got %s, want whole seconds after 1970", l.Created)
 	}
-	if !download.IsDigest(l.Debian.InRelease, 32) {
-		return fmt.Errorf("debian.inRelease: got %.80q, want a sha256", l.Debian.InRelease)
+	for i, u := range l.Upstream {
+		if err := u.validate(); err != nil {
+			return fmt.Errorf("upstream[%d].%w", i, err)
+		}
 	}
-	for platform, pins := range l.Upstream.Files {
+	if err := l.Debian.validate(); err != nil {
+		return fmt.Errorf("debian.%w", err)
+	}
+	for i, f := range l.Local {
+		if !fs.ValidPath(f.Name) || f.Size < 0 || !download.IsDigest(f.SHA256, 32) {
+			return fmt.Errorf("local[%d]: got %+v, want a clean path, a size and a sha256", i, f)
+		}
+	}
+	return nil
+}
+
+func (u LockedUpstream) validate() error {
+	if !isVersion(u.Version) {
+		return fmt.Errorf("version: got %q, want one such as v1.36.2", u.Version)
+	}
+	for platform, pins := range u.Files {
 		for i, p := range pins {
 			if err := validatePin(p); err != nil {
-				return at(err, "upstream.files[%s][%d]", platform, i)
+				return at(err, "files[%s][%d]", platform, i)
 			}
 		}
 	}
-	for platform, packages := range l.Debian.Packages {
-		for i, p := range packages {
-			if err := p.validate(); err != nil {
-				return at(err, "debian.packages[%s][%d]", platform, i)
-			}
-			if i > 0 && packages[i-1].Name >= p.Name {
-				return fmt.Errorf("debian.packages[%s][%d]: %s after %s, want each once and sorted", platform, i, p.Name, packages[i-1].Name)
+	return nil
+}
+
+func (d LockedDebian) validate() error {
+	archives := make(map[string]bool)
+	for i, s := range d.Suites {
+		if !suiteName.MatchString(s.Suite) || s.Archive != "" && !archiveName.MatchString(s.Archive) {
+			return fmt.Errorf("suites[%d]: got %q of archive %q", i, s.Suite, s.Archive)
+		}
+		if !download.IsDigest(s.InRelease, 32) {
+			return fmt.Errorf("suites[%d].inRelease: got %.80q, want a sha256", i, s.InRelease)
+		}
+		archives[s.Archive] = true
+	}
+	for variant, platforms := range d.Packages {
+		for platform, packages := range platforms {
+			for i, p := range packages {
+				if err := p.validate(archives); err != nil {
+					return at(err, "packages[%s][%s][%d]", variant, platform, i)
+				}
+				if i > 0 && packages[i-1].Name >= p.Name {
+					return fmt.Errorf("packages[%s][%s][%d]: %s after %s, want each once and sorted", variant, platform, i, p.Name, packages[i-1].Name)
+				}
 			}
 		}
 	}
@@ -170,8 +243,11 @@ func validatePin(p upstream.Pin) error {
 	return nil
 }
 
-func (p LockedPackage) validate() error {
+// validate checks one package. It must come from an archive of one of the suites.
+func (p LockedPackage) validate(archives map[string]bool) error {
 	switch {
+	case !archives[p.Archive]:
+		return fmt.Errorf("archive: got %q, want that of one of the suites", p.Archive)
 	case !packageName.MatchString(p.Name):
 		return fmt.Errorf("name: got %q, want that of a package", p.Name)
 	case p.Version == "" || strings.ContainsAny(p.Version, " \n"):
@@ -212,25 +288,94 @@ func (l *Lock) Check(s *Spec) error {
 	if got := s.Question(); l.Spec != got {
 		return &StaleError{Dir: s.dir, Why: fmt.Sprintf("made for another %s (got %.19s…, want %.19s…)", SpecFile, l.Spec, got)}
 	}
-	for _, platform := range s.Platforms {
-		if len(l.Debian.Packages[platform]) == 0 {
-			return &StaleError{Dir: s.dir, Why: "no packages for " + platform}
-		}
-		_, arch, _ := strings.Cut(platform, "/")
-		for _, f := range s.Upstream.Files {
-			if _, ok := l.pin(platform, f.source(l.Upstream.Version, arch)); !ok {
-				return &StaleError{Dir: s.dir, Why: fmt.Sprintf("no %s for %s", f.source(l.Upstream.Version, arch), platform)}
+	for _, t := range s.Targets(l) {
+		for _, p := range s.platforms() {
+			if why := newInput(s, l, t, p).missing(); why != "" {
+				return &StaleError{Dir: s.dir, Why: "no " + why}
 			}
 		}
 	}
 	return nil
 }
 
-// pin finds an upstream file.
-func (l *Lock) pin(platform, path string) (upstream.Pin, bool) {
-	i := slices.IndexFunc(l.Upstream.Files[platform], func(p upstream.Pin) bool { return p.Path == path })
+// missing names what the image needs and the lock does not have; "" when it has all.
+func (in Input) missing() string {
+	if len(in.Spec.Packages.Suites) > 0 && len(in.Packages()) == 0 {
+		return "packages for " + in.name()
+	}
+	for _, path := range in.sources() {
+		if _, ok := in.pin(path); !ok {
+			return fmt.Sprintf("%s for %s", path, in.Platform)
+		}
+	}
+	for _, f := range in.Spec.Local {
+		name := f.file(in.Platform.Architecture)
+		if _, ok := in.Lock.local(name); !ok {
+			return name
+		}
+	}
+	return ""
+}
+
+// release returns what the lock has of one version of Kubernetes.
+func (l *Lock) release(version string) (LockedUpstream, bool) {
+	i := slices.IndexFunc(l.Upstream, func(u LockedUpstream) bool { return u.Version == version })
+	if i < 0 {
+		return LockedUpstream{}, false
+	}
+	return l.Upstream[i], true
+}
+
+// pin finds an upstream file of the image's version.
+func (in Input) pin(path string) (upstream.Pin, bool) {
+	u, _ := in.Lock.release(in.Target.Version)
+	return u.pin(in.Platform.String(), path)
+}
+
+func (u LockedUpstream) pin(platform, path string) (upstream.Pin, bool) {
+	i := slices.IndexFunc(u.Files[platform], func(p upstream.Pin) bool { return p.Path == path })
 	if i < 0 {
 		return upstream.Pin{}, false
 	}
-	return l.Upstream.Files[platform][i], true
+	return u.Files[platform][i], true
+}
+
+// local finds a file that stands beside the spec.
+func (l *Lock) local(name string) (LockedFile, bool) {
+	i := slices.IndexFunc(l.Local, func(f LockedFile) bool { return f.Name == name })
+	if i < 0 {
+		return LockedFile{}, false
+	}
+	return l.Local[i], true
+}
+
+// Pins returns what the targets need from upstream, each file once, sorted by path.
+func (l *Lock) Pins(targets []Target) []upstream.Pin {
+	var pins []upstream.Pin
+	for _, t := range targets {
+		u, _ := l.release(t.Version)
+		for _, files := range u.Files {
+			pins = append(pins, files...)
+		}
+	}
+	slices.SortFunc(pins, func(a, b upstream.Pin) int { return strings.Compare(a.Path, b.Path) })
+	return slices.CompactFunc(pins, func(a, b upstream.Pin) bool { return a.Path == b.Path })
+}
+
+// Packages returns what the targets need from Debian, by the name of the archive,
+// each package once (one for all architectures is in the lock of every platform), sorted by path.
+func (l *Lock) Packages(targets []Target) map[string][]LockedPackage {
+	byArchive := make(map[string][]LockedPackage)
+	for _, t := range targets {
+		for _, packages := range l.Debian.Packages[lockKey(t.Variant)] {
+			for _, p := range packages {
+				byArchive[p.archiveName()] = append(byArchive[p.archiveName()], p)
+			}
+		}
+	}
+	for name, packages := range byArchive {
+		slices.SortFunc(packages, func(a, b LockedPackage) int { return strings.Compare(a.Path, b.Path) })
+		byArchive[name] = slices.CompactFunc(packages, func(a, b LockedPackage) bool { return a.Path == b.Path })
+	}
+	return byArchive
 }

@@ -23,11 +23,11 @@ import (
 func TestALockNamesEveryInputExactly(t *testing.T) {
 	w := newWorld(t)
 	l := w.lock(t, nil)
-	if !l.Created.Equal(w.debian.Date) || l.Upstream.Version != version || l.Debian.Codename != "trixie" || l.Debian.Suite != "trixie" {
+	if !l.Created.Equal(w.debian.Date) || l.Upstream[0].Version != version || l.Debian.Suites[0].Codename != "trixie" || l.Debian.Suites[0].Suite != "trixie" {
 		t.Errorf("got %+v", l)
 	}
 	for _, p := range []string{"linux/amd64", "linux/arm64"} {
-		pins := l.Upstream.Files[p]
+		pins := l.Upstream[0].Files[p]
 		if len(pins) != 2 || pins[0].Path >= pins[1].Path {
 			t.Fatalf("%s: got %+v, want the kubectl binary and the tarball", p, pins)
 		}
@@ -37,7 +37,7 @@ func TestALockNamesEveryInputExactly(t *testing.T) {
 			}
 		}
 		names := ""
-		for _, pkg := range l.Debian.Packages[p] {
+		for _, pkg := range l.Debian.Packages["default"][p] {
 			names += pkg.Name + " "
 		}
 		if names != "base-files base-passwd ca-certificates dpkg iptables libc-bin libc6 libxtables12 mawk tool-static " {
@@ -71,11 +71,11 @@ func TestTheSameAnswersGiveTheSameLock(t *testing.T) {
 
 func TestPinsOfTheSameVersionAreKept(t *testing.T) {
 	w := newWorld(t)
-	w.edit(t, "version: v1.36.2", "version: v1.36.2\n  require: [pin]")
+	w.edit(t, "versions: [v1.36.2]", "versions: [v1.36.2]\n  require: [pin]")
 	l := w.lock(t, nil)
-	for p, pins := range l.Upstream.Files {
+	for p, pins := range l.Upstream[0].Files {
 		for i, pin := range pins {
-			l.Upstream.Files[p][i] = upstream.Pin{Path: pin.Path, SHA512: pin.SHA512}
+			l.Upstream[0].Files[p][i] = upstream.Pin{Path: pin.Path, SHA512: pin.SHA512}
 		}
 	}
 	w.kube.Requests()
@@ -86,9 +86,9 @@ func TestPinsOfTheSameVersionAreKept(t *testing.T) {
 
 	w.edit(t) // signature required
 	completed := w.lock(t, l)
-	for p, pins := range completed.Upstream.Files {
+	for p, pins := range completed.Upstream[0].Files {
 		for i, pin := range pins {
-			if pin.Evidence == nil || pin.SHA512 != l.Upstream.Files[p][i].SHA512 {
+			if pin.Evidence == nil || pin.SHA512 != l.Upstream[0].Files[p][i].SHA512 {
 				t.Errorf("got %+v, want the evidence with the digest that was there", pin)
 			}
 		}
@@ -99,7 +99,7 @@ func TestPinsOfTheSameVersionAreKept(t *testing.T) {
 		w.kube.Status(path, http.StatusServiceUnavailable)
 	}
 	withoutAnswer := w.lock(t, l)
-	if diff := cmp.Diff(l.Upstream.Files["linux/amd64"][1], withoutAnswer.Upstream.Files["linux/amd64"][1]); diff != "" {
+	if diff := cmp.Diff(l.Upstream[0].Files["linux/amd64"][1], withoutAnswer.Upstream[0].Files["linux/amd64"][1]); diff != "" {
 		t.Errorf("a pin changed although nobody could be asked:\n%s", diff)
 	}
 }
@@ -107,9 +107,9 @@ func TestPinsOfTheSameVersionAreKept(t *testing.T) {
 func TestAWrongPinIsNotReplacedByWhatArrives(t *testing.T) {
 	w := newWorld(t)
 	l := w.lock(t, nil)
-	pin := &l.Upstream.Files["linux/amd64"][0]
+	pin := &l.Upstream[0].Files["linux/amd64"][0]
 	pin.SHA512, pin.SHA256, pin.Size, pin.Evidence = strings.Repeat("0", 128), "", 0, nil
-	_, err := (&build.Locker{Upstream: w.upstream(), Debian: w.archive()}).Lock(t.Context(), w.spec(t), l)
+	_, err := (&build.Locker{Upstream: w.upstream(), Debian: w.archives()}).Lock(t.Context(), w.spec(t), l)
 	if err == nil || !strings.Contains(err.Error(), "sha512") {
 		t.Errorf("got %v, want a mismatch", err)
 	}
@@ -117,9 +117,9 @@ func TestAWrongPinIsNotReplacedByWhatArrives(t *testing.T) {
 
 func TestAChannelIsResolvedOnce(t *testing.T) {
 	w := newWorld(t)
-	w.edit(t, "version: v1.36.2", "version: stable-1.36")
-	if l := w.lock(t, nil); l.Upstream.Version != version {
-		t.Errorf("got %s, want %s", l.Upstream.Version, version)
+	w.edit(t, "versions: [v1.36.2]", "versions: [stable-1.36]")
+	if l := w.lock(t, nil); l.Upstream[0].Version != version {
+		t.Errorf("got %s, want %s", l.Upstream[0].Version, version)
 	}
 	w.mustBuild(t)
 }
@@ -127,7 +127,7 @@ func TestAChannelIsResolvedOnce(t *testing.T) {
 func TestAnArchiveThatIsNotSignedIsNotLocked(t *testing.T) {
 	w := newWorld(t)
 	w.write(t, "archive.gpg", string(newWorld(t).debian.Keyring))
-	_, err := (&build.Locker{Upstream: w.upstream(), Debian: &deb.Archive{Download: w.download(), Base: w.debian.URL, Keyring: w.spec(t).Keyring()}}).Lock(t.Context(), w.spec(t), nil)
+	_, err := (&build.Locker{Upstream: w.upstream(), Debian: build.Archives{"debian": {Download: w.download(), Base: w.debian.URL, Keyring: w.spec(t).Keyring()}}}).Lock(t.Context(), w.spec(t), nil)
 	var signature *deb.SignatureError
 	if !errors.As(err, &signature) || !strings.HasPrefix(err.Error(), "lock "+w.dir+": ") {
 		t.Errorf("got %v, want a SignatureError", err)
@@ -146,7 +146,7 @@ func TestAStaleLockSaysWhatToRun(t *testing.T) {
 	}
 	l := w.lock(t, nil)
 	for name, pairs := range map[string][]string{
-		"version":  {"version: v1.36.2", "version: v1.36.3"},
+		"version":  {"versions: [v1.36.2]", "versions: [v1.36.3]"},
 		"packages": {"tool-static]", "tool-static, jq]"},
 		"platform": {"[linux/arm64, linux/amd64]", "[linux/arm64]"},
 	} {
@@ -156,12 +156,12 @@ func TestAStaleLockSaysWhatToRun(t *testing.T) {
 		}
 	}
 	w.edit(t)
-	delete(l.Upstream.Files, "linux/arm64")
+	delete(l.Upstream[0].Files, "linux/arm64")
 	if err := l.Check(w.spec(t)); !errors.As(err, &stale) || !strings.Contains(err.Error(), "for linux/arm64") {
 		t.Errorf("got %v, want the platform without files named", err)
 	}
-	delete(l.Debian.Packages, "linux/amd64")
-	if err := l.Check(w.spec(t)); !errors.As(err, &stale) || !strings.Contains(err.Error(), "no packages for linux/amd64") {
+	delete(l.Debian.Packages["default"], "linux/amd64")
+	if err := l.Check(w.spec(t)); !errors.As(err, &stale) || !strings.Contains(err.Error(), "no packages for v1.36.2 linux/amd64") {
 		t.Errorf("got %v, want the platform without packages named", err)
 	}
 }
@@ -181,15 +181,15 @@ func TestALockThatCouldBeMisreadIsRefused(t *testing.T) {
 		"not JSON":         {`"created"`, `created`, "image.lock.json:4:"},
 		"something more":   {`\}\n$`, "} {}\n", "something follows the document"},
 		"package's digest": {`"sha256": "[0-9a-f]+",\n +"source"`, `"sha256": "00", "source"`, `sha256: got "00"`},
-		"package's path":   {`"path": "pool/`, `"path": "../pool/`, "debian.packages[linux/amd64][0]: path: got"},
+		"package's path":   {`"path": "pool/`, `"path": "../pool/`, "debian.packages[default][linux/amd64][0]: path: got"},
 		"package's size":   {`_all.deb",\n +"size": [0-9]+`, `_all.deb", "size": 0`, "size: got 0"},
 		"order":            {`"name": "base-passwd"`, `"name": "aaa"`, "aaa after base-files, want each once and sorted"},
-		"pin's path":       {`"path": "release/`, `"path": "/release/`, "upstream.files[linux/amd64][0]: path: got"},
+		"pin's path":       {`"path": "release/`, `"path": "/release/`, "upstream[0].files[linux/amd64][0]: path: got"},
 		"pin's sha512":     {`"sha512": "[0-9a-f]+"`, `"sha512": "00"`, `sha512: got "00"`},
 		"pin's sha256":     {`"sha256": "[0-9a-f]+",\n +"sha512"`, `"sha256": "00", "sha512"`, `sha256: got "00"`},
 		"pin's size":       {`"size": [0-9]+`, `"size": -1`, "size: got -1"},
 		"time":             {`"created": "[^"]+"`, `"created": "1960-01-01T00:00:00Z"`, "created: got"},
-		"InRelease":        {`"inRelease": "[^"]+"`, `"inRelease": ""`, "debian.inRelease: got"},
+		"InRelease":        {`"inRelease": "[^"]+"`, `"inRelease": ""`, "debian.suites[0].inRelease: got"},
 		"nested":           {`"members"|"created": "[^"]+"`, `"created": ` + strings.Repeat("[", 40) + strings.Repeat("]", 40), "nested too deeply"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -226,7 +226,7 @@ func TestTheRepositorysLockAnswersItsSpec(t *testing.T) {
 	if !bytes.Equal(data, file) {
 		t.Error("the lock is not written as imgctl writes it")
 	}
-	if l.Created.After(time.Now().AddDate(1, 0, 0)) || len(l.Debian.Packages["linux/arm64"]) < 100 {
-		t.Errorf("created %v, %d packages", l.Created, len(l.Debian.Packages["linux/arm64"]))
+	if l.Created.After(time.Now().AddDate(1, 0, 0)) || len(l.Debian.Packages["default"]["linux/arm64"]) < 100 {
+		t.Errorf("created %v, %d packages", l.Created, len(l.Debian.Packages["default"]["linux/arm64"]))
 	}
 }

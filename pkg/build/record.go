@@ -13,31 +13,41 @@ import (
 	"github.com/package-url/packageurl-go"
 
 	"github.com/imgctl/imgctl/pkg/attest"
-	"github.com/imgctl/imgctl/pkg/build/layer"
 	"github.com/imgctl/imgctl/pkg/build/rootfs"
 	"github.com/imgctl/imgctl/pkg/upstream"
 )
 
-// binary is what is known about a program in the image.
-type binary struct {
+// Binary is what is known about a program in the image.
+type Binary struct {
 	Path      string          `json:"path"` // in the image
 	SHA256    string          `json:"sha256"`
 	GoVersion string          `json:"goVersion,omitempty"` // "" when it is no Go program
 	Modules   []attest.Module `json:"modules,omitempty"`
 }
 
-// inspectBinary hashes a program and reads what Go's linker wrote into it.
-func inspectBinary(f rootfs.OnDisk) (binary, error) {
+// Inspect hashes the programs and reads what Go's linker wrote into them.
+func Inspect(p *Programs) ([]Binary, error) {
+	binaries := make([]Binary, len(p.Files))
+	for i, f := range p.Files {
+		var err error
+		if binaries[i], err = inspectBinary(f); err != nil {
+			return nil, err
+		}
+	}
+	return binaries, nil
+}
+
+func inspectBinary(f rootfs.OnDisk) (Binary, error) {
 	file, err := os.Open(f.File)
 	if err != nil {
-		return binary{}, err
+		return Binary{}, err
 	}
 	defer file.Close()
 	h := sha256.New()
 	if _, err := io.Copy(h, file); err != nil {
-		return binary{}, fmt.Errorf("hash %s: %w", f.Path, err)
+		return Binary{}, fmt.Errorf("hash %s: %w", f.Path, err)
 	}
-	b := binary{Path: f.Path, SHA256: hex.EncodeToString(h.Sum(nil))}
+	b := Binary{Path: f.Path, SHA256: hex.EncodeToString(h.Sum(nil))}
 	info, err := buildinfo.Read(file)
 	if err != nil {
 		return b, nil // stripped of it, or not written in Go: no mistake
@@ -52,41 +62,72 @@ func inspectBinary(f rootfs.OnDisk) (binary, error) {
 	return b, nil
 }
 
-// record says what the image of one platform was made of.
-func (in Input) record(system systemNotes, node nodeNotes, blobs []*upstream.Blob) (attest.Record, error) {
+// Made is what an engine knows about the image that it made, beside the input.
+type Made struct {
+	Engine   map[string]any    // which engine in which version: whatever decides the bytes
+	Licenses map[string]string // SPDX expressions by package, where they are known
+	Programs *Programs
+	Binaries []Binary // what [Inspect] says of Programs
+}
+
+// Record says what the image of one platform was made of.
+func (in Input) Record(m Made) (attest.Record, error) {
 	lock, err := in.Lock.Bytes()
 	if err != nil {
 		return attest.Record{}, err
 	}
 	sum := sha256.Sum256(lock)
-	keyring := sha256.Sum256(in.Spec.keyring)
-	r := attest.Record{Builder: Builder, Created: in.Lock.Created.UTC(), Platform: in.Platform.String(), Parameters: in.Spec.parameters(),
-		Internal: map[string]any{"engine": "layers", "rootfs": rootfs.Version, "compression": layer.Version},
-		Materials: []attest.Material{
-			document(SpecFile, in.Spec.sum),
-			document(LockFile, hex.EncodeToString(sum[:])),
-			document(in.Spec.Packages.Keyring, hex.EncodeToString(keyring[:])),
-			{Name: "InRelease", Type: attest.TypeFile, URI: "dists/" + in.Lock.Debian.Suite + "/InRelease",
-				Digests: map[string]string{"sha256": in.Lock.Debian.InRelease}, Proofs: []string{string(upstream.Signature)}},
-		}}
-	for _, p := range in.packages() {
-		r.Materials = append(r.Materials, in.packageMaterial(p, system.Licenses[p.Name]))
+	r := attest.Record{Builder: Builder, Created: in.Lock.Created.UTC(), Platform: in.Platform.String(), Parameters: in.Spec.parameters(in.Target),
+		Internal: m.Engine, Materials: []attest.Material{document(SpecFile, in.Spec.sum), document(LockFile, hex.EncodeToString(sum[:]))}}
+	if in.Spec.keyring != nil {
+		keyring := sha256.Sum256(in.Spec.keyring)
+		r.Materials = append(r.Materials, document(in.Spec.Packages.Keyring, hex.EncodeToString(keyring[:])))
 	}
-	for _, b := range blobs {
-		m := attest.Material{Name: path.Base(b.Path), Version: in.Lock.Upstream.Version, Arch: in.Platform.Architecture,
+	for _, s := range in.Lock.Debian.Suites {
+		r.Materials = append(r.Materials, attest.Material{Name: "InRelease", Type: attest.TypeFile, URI: "dists/" + s.Suite + "/InRelease",
+			Digests: map[string]string{"sha256": s.InRelease}, Proofs: []string{string(upstream.Signature)}})
+	}
+	for _, p := range in.Packages() {
+		r.Materials = append(r.Materials, in.packageMaterial(p, m.Licenses[p.Name]))
+	}
+	r.Materials = append(r.Materials, in.programMaterials(m)...)
+	return r, nil
+}
+
+// programMaterials describes what was published, and the programs that came of it.
+func (in Input) programMaterials(m Made) []attest.Material {
+	var all []attest.Material
+	for _, b := range m.Programs.Blobs {
+		published := attest.Material{Name: path.Base(b.Path), Version: in.Target.Version, Arch: in.Platform.Architecture,
 			Type: attest.TypeFile, URI: b.Path, Digests: map[string]string{"sha256": b.SHA256, "sha512": b.SHA512}}
 		for _, proof := range b.Proofs {
-			m.Proofs = append(m.Proofs, string(proof))
+			published.Proofs = append(published.Proofs, string(proof))
 		}
-		r.Materials = append(r.Materials, m)
+		all = append(all, published)
 	}
-	for i, f := range node.Files {
-		source := in.Spec.Upstream.Files[i].source(in.Lock.Upstream.Version, in.Platform.Architecture)
-		r.Materials = append(r.Materials, attest.Material{Name: path.Base(f.Path), Version: in.Lock.Upstream.Version,
-			Arch: in.Platform.Architecture, Type: attest.TypeBinary, License: kubernetesLicense, Source: path.Base(source), Path: f.Path,
-			Digests: map[string]string{"sha256": f.SHA256}, Modules: f.Modules, GoVersion: f.GoVersion})
+	for i, f := range m.Binaries {
+		program := attest.Material{Name: path.Base(f.Path), Arch: in.Platform.Architecture, Type: attest.TypeBinary, Path: f.Path,
+			Digests: map[string]string{"sha256": f.SHA256}, Modules: f.Modules, GoVersion: f.GoVersion}
+		if i < len(in.Spec.Upstream.Files) {
+			program.Version, program.License = in.Target.Version, kubernetesLicense
+			program.Source = path.Base(in.Spec.Upstream.Files[i].source(in.Target.Version, in.Platform.Architecture))
+		}
+		all = append(all, program)
 	}
-	return r, nil
+	return all
+}
+
+// parameters is what provenance says that the user asked for.
+func (s *Spec) parameters(t Target) map[string]any {
+	return map[string]any{
+		"platforms": s.Platforms,
+		"version":   t.Version,
+		"variant":   t.Variant,
+		"require":   s.Upstream.Require,
+		"suites":    s.Packages.Suites,
+		"install":   s.variant(t.Variant).Packages.Install,
+		"spec":      s.Question(),
+	}
 }
 
 // kubernetesLicense is the licence of Kubernetes' own programs. Their modules have others.
@@ -99,7 +140,7 @@ func document(name, sha256 string) attest.Material {
 // packageMaterial describes a Debian package. What the lock pins has been found
 // there by the suite's signature, hence the proofs.
 func (in Input) packageMaterial(p LockedPackage, license string) attest.Material {
-	qualifiers := packageurl.QualifiersFromMap(map[string]string{"arch": p.Architecture, "distro": in.Lock.distribution(in.Platform.String())})
+	qualifiers := packageurl.QualifiersFromMap(map[string]string{"arch": p.Architecture, "distro": in.distribution()})
 	return attest.Material{Name: p.Name, Version: p.Version, Arch: p.Architecture, Type: attest.TypeDeb,
 		PURL: packageurl.NewPackageURL(packageurl.TypeDebian, "debian", p.Name, p.Version, qualifiers, "").ToString(),
 		URI:  p.Path, License: license, Source: p.Source + " " + p.SourceVersion,
@@ -108,12 +149,12 @@ func (in Input) packageMaterial(p LockedPackage, license string) attest.Material
 
 // distribution is how vulnerability databases name the release: "debian-13". Its
 // number is that of base-files (Debian 13.1 has base-files 13.8+deb13u1); without it, the codename.
-func (l *Lock) distribution(platform string) string {
-	for _, p := range l.Debian.Packages[platform] {
+func (in Input) distribution() string {
+	for _, p := range in.Packages() {
 		if p.Name == "base-files" {
 			number, _, _ := strings.Cut(p.Version, ".")
 			return "debian-" + number
 		}
 	}
-	return "debian-" + l.Debian.Codename
+	return "debian-" + in.Lock.Debian.Suites[0].Codename
 }

@@ -4,12 +4,9 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/imgctl/imgctl/pkg/attest"
-	"github.com/imgctl/imgctl/pkg/build"
-	"github.com/imgctl/imgctl/pkg/build/rootfs"
 )
 
 func TestARecordNamesEveryInputByItsDigest(t *testing.T) {
@@ -21,7 +18,7 @@ func TestARecordNamesEveryInputByItsDigest(t *testing.T) {
 	for _, m := range again.Records["linux/arm64"].Materials {
 		byName[m.Name] = m
 	}
-	for _, p := range l.Debian.Packages["linux/arm64"] {
+	for _, p := range l.Debian.Packages["default"]["linux/arm64"] {
 		if m := byName[p.Name]; m.Type != attest.TypeDeb || m.Digests["sha256"] != p.SHA256 || m.URI != p.Path || !strings.HasPrefix(m.PURL, "pkg:deb/debian/"+p.Name+"@") {
 			t.Errorf("%s: got %+v", p.Name, m)
 		}
@@ -55,28 +52,4 @@ func asJSON(t testing.TB, v any) string {
 	data, err := json.Marshal(v)
 	must(t, err)
 	return string(data)
-}
-
-func TestFindingsAreReportedAlsoOfCachedLayers(t *testing.T) {
-	w := newWorld(t)
-	w.lock(t, nil)
-	for range 2 {
-		var mu sync.Mutex
-		var got []string
-		engine := w.engine()
-		engine.Report = func(platform string, f rootfs.Finding) {
-			mu.Lock()
-			defer mu.Unlock()
-			got = append(got, platform+" "+string(f.Kind)+" "+f.Path)
-		}
-		l, err := build.LoadLock(w.dir)
-		must(t, err)
-		_, err = build.Build(t.Context(), engine, w.spec(t), l)
-		must(t, err)
-		for _, p := range []string{"linux/amd64", "linux/arm64"} {
-			if !slices.Contains(got, p+" setuid /usr/bin/tool-setuid") {
-				t.Errorf("got %q, want the setuid file of %s", got, p)
-			}
-		}
-	}
 }

@@ -23,7 +23,7 @@ func TestOnePlatformThatFailsIsNoIndex(t *testing.T) {
 	w.cache = t.TempDir()
 	w.kube.Missing(upstream.NodeTarball(version, "arm64"))
 	r, err := w.build(t)
-	if r != nil || err == nil || !strings.Contains(err.Error(), "build linux/arm64: ") || !download.NotFound(err) {
+	if r != nil || err == nil || !strings.Contains(err.Error(), "build v1.36.2 linux/arm64: ") || !download.NotFound(err) {
 		t.Errorf("got %v, %v", r, err)
 	}
 	w.kube.Script(upstream.NodeTarball(version, "arm64"), nil)
@@ -54,7 +54,7 @@ func TestOtherBytesThanLockedAreRefused(t *testing.T) {
 func TestAProgramForAnotherMachineIsRefused(t *testing.T) {
 	w := newWorld(t)
 	l := w.lock(t, nil)
-	amd, arm := l.Upstream.Files["linux/amd64"], l.Upstream.Files["linux/arm64"]
+	amd, arm := l.Upstream[0].Files["linux/amd64"], l.Upstream[0].Files["linux/arm64"]
 	for i := range amd {
 		path := arm[i].Path
 		arm[i], arm[i].Path = amd[i], path
@@ -66,7 +66,7 @@ func TestAProgramForAnotherMachineIsRefused(t *testing.T) {
 	}
 	must(t, l.Save(w.dir))
 	_, err := w.build(t)
-	if err == nil || !strings.Contains(err.Error(), "build linux/arm64: /usr/local/bin/kube") {
+	if err == nil || !strings.Contains(err.Error(), "build v1.36.2 linux/arm64: /usr/local/bin/kube") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -80,7 +80,7 @@ func TestAProgramOfAnotherVersionIsRefused(t *testing.T) {
 	w.kube, err = imgtest.ServeKube(dir, "", nil)
 	must(t, err)
 	defer w.kube.Close()
-	w.edit(t, "version: v1.36.2", "version: v1.36.2\n  require: [pin]")
+	w.edit(t, "versions: [v1.36.2]", "versions: [v1.36.2]\n  require: [pin]")
 	w.lock(t, nil)
 	if _, err := w.build(t); err == nil || !strings.Contains(err.Error(), "v1.36.2") {
 		t.Errorf("got %v", err)
@@ -91,12 +91,12 @@ func TestASignatureThatIsRequiredMustBeThere(t *testing.T) {
 	w := newWorld(t)
 	l := w.lock(t, nil)
 	engine := w.engine()
-	engine.Upstream.Verifier = nil
-	if _, err := build.Build(t.Context(), engine, w.spec(t), l); err == nil {
+	engine.Materials.Upstream.Verifier = nil
+	if _, err := build.Build(t.Context(), engine, w.spec(t), l, w.target(t, l)); err == nil {
 		t.Error("a signature that nobody can judge was accepted")
 	}
-	w.edit(t, "version: v1.36.2", "version: v1.36.2\n  require: [pin]")
-	if _, err := build.Build(t.Context(), engine, w.spec(t), l); err != nil {
+	w.edit(t, "versions: [v1.36.2]", "versions: [v1.36.2]\n  require: [pin]")
+	if _, err := build.Build(t.Context(), engine, w.spec(t), l, w.target(t, l)); err != nil {
 		t.Errorf("got %v, want the pin alone to do where only that is required", err)
 	}
 }
@@ -107,7 +107,7 @@ func TestCancellingEndsTheBuild(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	w.cache = t.TempDir()
-	if _, err := build.Build(ctx, w.engine(), w.spec(t), l); !errors.Is(err, context.Canceled) {
+	if _, err := build.Build(ctx, w.engine(), w.spec(t), l, w.target(t, l)); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want context.Canceled", err)
 	}
 }
@@ -124,8 +124,8 @@ func (w wrongEngine) Build(ctx context.Context, in build.Input) (v1.Image, attes
 func TestAnEngineThatMixesUpPlatformsIsNoticed(t *testing.T) {
 	w := newWorld(t)
 	l := w.lock(t, nil)
-	_, err := build.Build(t.Context(), wrongEngine{w.engine()}, w.spec(t), l)
-	if err == nil || err.Error() != "build linux/arm64: the image says it is for linux/amd64" {
+	_, err := build.Build(t.Context(), wrongEngine{w.engine()}, w.spec(t), l, w.target(t, l))
+	if err == nil || err.Error() != "build v1.36.2 linux/arm64: the image says it is for linux/amd64" {
 		t.Errorf("got %v", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/url"
 	"path"
@@ -21,6 +22,9 @@ import (
 var (
 	accountName = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,30}$`)                 // useradd(8)
 	packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+( \([<>=]+ \S+\))?$`) // Debian Policy 5.6.7, with a version as in Depends
+	archiveName = regexp.MustCompile(`^debian(-security)?$`)
+	variantName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
+	userName    = regexp.MustCompile(`^[a-z0-9_][a-z0-9_-]{0,30}(:[a-z0-9_][a-z0-9_-]{0,30})?$`)
 	suiteName   = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,63}$`)
 	binaryName  = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,63}$`)
 	channelName = regexp.MustCompile(`^(stable|latest)(-1(\.[0-9]{1,3})?)?$`)
@@ -36,11 +40,48 @@ func (s *Spec) validate() error {
 		s.validatePlatforms(),
 		s.validateUpstream(),
 		s.validatePackages(),
-		s.validateAccounts(),
-		s.validatePaths(),
-		s.validateAlternatives(),
+		s.validateVariants(),
+		s.validateLocal(),
 		s.validateConfig(),
 	)
+}
+
+// validateVariants checks what each variant adds together with what all have:
+// that is where a path or a package may be given twice.
+func (s *Spec) validateVariants() error {
+	seen := make(map[string]bool)
+	for i, v := range s.Variants {
+		if !variantName.MatchString(v.Name) || v.Name == defaultVariant {
+			return fmt.Errorf("variants[%d].name: got %q, want a word of lower-case letters and digits, and not %q", i, v.Name, defaultVariant)
+		}
+		if seen[v.Name] {
+			return fmt.Errorf("variants[%d].name: %s is given twice", i, v.Name)
+		}
+		seen[v.Name] = true
+	}
+	for _, name := range s.variants() {
+		one := s.variant(name)
+		err := cmp.Or(one.validateInstall(), one.validateAccounts(), one.validatePaths(), one.validateAlternatives())
+		if err != nil && name != "" {
+			err = at(err, "variant %s", name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Spec) validateLocal() error {
+	for i, f := range s.Local {
+		if name := f.file("amd64"); !fs.ValidPath(name) || name == "." || strings.ContainsAny(name, "{}") {
+			return fmt.Errorf("local[%d].source: got %q, want a clean path relative to %s, with {arch} or without", i, f.Source, SpecFile)
+		}
+		if f.Mode != "" && !octalMode.MatchString(f.Mode) {
+			return fmt.Errorf("local[%d].mode: got %q, want an octal number such as \"0755\"", i, f.Mode)
+		}
+	}
+	return nil
 }
 
 // at blames a field. A nil error stays nil.
@@ -68,8 +109,16 @@ func (s *Spec) validatePlatforms() error {
 
 func (s *Spec) validateUpstream() error {
 	u := s.Upstream
-	if !channelName.MatchString(u.Version) && (!semver.IsValid(u.Version) || semver.Canonical(u.Version) != u.Version) {
-		return fmt.Errorf("upstream.version: got %q, want a version such as v1.36.2 or a channel such as stable-1.36", u.Version)
+	if (len(u.Versions) == 0) != (len(u.Files) == 0) {
+		return fmt.Errorf("upstream: got %d versions and %d files, want some of both or none", len(u.Versions), len(u.Files))
+	}
+	for i, v := range u.Versions {
+		if !channelName.MatchString(v) && !isVersion(v) {
+			return fmt.Errorf("upstream.versions[%d]: got %q, want a version such as v1.36.2 or a channel such as stable-1.36", i, v)
+		}
+		if slices.Contains(u.Versions[:i], v) {
+			return fmt.Errorf("upstream.versions[%d]: %s is given twice", i, v)
+		}
 	}
 	for i, proof := range u.Require {
 		switch proof {
@@ -94,6 +143,9 @@ func (s *Spec) validateUpstream() error {
 	}
 	return nil
 }
+
+// isVersion reports whether v is a version as Kubernetes writes it.
+func isVersion(v string) bool { return semver.IsValid(v) && semver.Canonical(v) == v }
 
 func (f UpstreamFile) validate() error {
 	switch {
@@ -120,26 +172,30 @@ func checkURL(s string) error {
 
 func (s *Spec) validatePackages() error {
 	p := s.Packages
-	if !suiteName.MatchString(p.Suite) {
-		return fmt.Errorf("packages.suite: got %q, want a name such as trixie", p.Suite)
+	if len(p.Suites) == 0 {
+		if len(s.variant(s.variants()[0]).Packages.Install) > 0 || p.Keyring != "" {
+			return errors.New("packages.suites: none given, want a name such as trixie")
+		}
+		return nil
+	}
+	for i, suite := range p.Suites {
+		if !suiteName.MatchString(suite) {
+			return fmt.Errorf("packages.suites[%d]: got %q, want a name such as trixie", i, suite)
+		}
+		if slices.Contains(p.Suites[:i], suite) {
+			return fmt.Errorf("packages.suites[%d]: %s is given twice", i, suite)
+		}
 	}
 	if p.Keyring == "" || path.Base(p.Keyring) != p.Keyring || strings.HasPrefix(p.Keyring, ".") {
 		return fmt.Errorf("packages.keyring: got %q, want the name of a file beside %s", p.Keyring, SpecFile)
 	}
-	if p.Archive != "" {
-		if err := checkURL(p.Archive); err != nil {
-			return at(err, "packages.archive")
+	for _, name := range slices.Sorted(maps.Keys(p.Archives)) {
+		if !archiveName.MatchString(name) {
+			return fmt.Errorf("packages.archives: got %q, want debian or debian-security", name)
 		}
-	}
-	seen := make(map[string]bool)
-	for i, name := range p.Install {
-		if !packageName.MatchString(name) {
-			return fmt.Errorf("packages.install[%d]: got %q, want the name of a package", i, name)
+		if err := checkURL(p.Archives[name]); err != nil {
+			return at(err, "packages.archives.%s", name)
 		}
-		if seen[name] {
-			return fmt.Errorf("packages.install[%d]: %s is given twice", i, name)
-		}
-		seen[name] = true
 	}
 	for i, g := range p.Exclude {
 		if err := rootfs.CheckGlob(g); err != nil {
@@ -150,6 +206,20 @@ func (s *Spec) validatePackages() error {
 		if err := rootfs.CheckGlob(g); err != nil {
 			return at(err, "packages.keep[%d]", i)
 		}
+	}
+	return nil
+}
+
+func (s *Spec) validateInstall() error {
+	seen := make(map[string]bool)
+	for _, name := range s.Packages.Install {
+		if !packageName.MatchString(name) {
+			return fmt.Errorf("packages.install: got %q, want the name of a package", name)
+		}
+		if seen[name] {
+			return fmt.Errorf("packages.install: %s is given twice", name)
+		}
+		seen[name] = true
 	}
 	return nil
 }
@@ -209,6 +279,11 @@ func (s *Spec) validatePaths() error {
 	}
 	for i, f := range s.Upstream.Files {
 		if err := add(f.Path, "upstream.files[%d].path", i); err != nil {
+			return err
+		}
+	}
+	for i, f := range s.Local {
+		if err := add(f.Path, "local[%d].path", i); err != nil {
 			return err
 		}
 	}
@@ -298,6 +373,9 @@ func (s *Spec) validateConfig() error {
 		if !envName.MatchString(name) || strings.Contains(s.Environment[name], "\x00") {
 			return fmt.Errorf("environment: got %q, want a name of letters, digits and underscores", name)
 		}
+	}
+	if s.User != "" && !userName.MatchString(s.User) {
+		return fmt.Errorf("user: got %q, want a name or number, with :group or without", s.User)
 	}
 	if s.Workdir != "" && s.Workdir != "/" {
 		if err := checkPath(s.Workdir); err != nil {

@@ -28,12 +28,12 @@ const spec = `apiVersion: imgctl.dev/v1
 kind: Image
 platforms: [linux/arm64, linux/amd64]
 upstream:
-  version: v1.36.2
+  versions: [v1.36.2]
   files:
   - {member: kubernetes/node/bin/kubelet, path: /usr/local/bin/kubelet}
   - {name: kubectl, path: /usr/local/bin/kubectl}
 packages:
-  suite: trixie
+  suites: [trixie]
   keyring: archive.gpg
   install: [ca-certificates, iptables, tool-static]
   exclude: [/usr/share/doc/*]
@@ -122,14 +122,22 @@ func (w *world) spec(t testing.TB) *build.Spec {
 // lock resolves the spec and writes the lock beside it.
 func (w *world) lock(t testing.TB, old *build.Lock) *build.Lock {
 	t.Helper()
-	l, err := (&build.Locker{Upstream: w.upstream(), Debian: w.archive()}).Lock(t.Context(), w.spec(t), old)
+	l, err := (&build.Locker{Upstream: w.upstream(), Debian: w.archives()}).Lock(t.Context(), w.spec(t), old)
 	must(t, err)
 	must(t, l.Save(w.dir))
 	return l
 }
 
+func (w *world) archives() build.Archives { return build.Archives{"debian": w.archive()} }
+
 func (w *world) engine() *build.Layers {
-	return &build.Layers{Upstream: w.upstream(), Debian: w.archive(), Cache: w.cache}
+	return &build.Layers{Materials: &build.Materials{Upstream: w.upstream(), Debian: w.archives(), Cache: w.cache}}
+}
+
+// target returns the first image of the spec on disk, and the only one of most.
+func (w *world) target(t testing.TB, l *build.Lock) build.Target {
+	t.Helper()
+	return w.spec(t).Targets(l)[0]
 }
 
 // build builds from the files on disk.
@@ -137,7 +145,7 @@ func (w *world) build(t testing.TB) (*build.Result, error) {
 	t.Helper()
 	l, err := build.LoadLock(w.dir)
 	must(t, err)
-	return build.Build(t.Context(), w.engine(), w.spec(t), l)
+	return build.Build(t.Context(), w.engine(), w.spec(t), l, w.target(t, l))
 }
 
 func (w *world) mustBuild(t testing.TB) *build.Result {
