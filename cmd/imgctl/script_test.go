@@ -21,8 +21,11 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"imgctl": main})
 }
 
-// kubeVersion is the version that the scripts' upstream publishes.
+// kubeVersion is the newest version that the scripts' upstream publishes, and
+// kubeVersions are all of them, the newest last.
 const kubeVersion = "v1.36.2"
+
+var kubeVersions = []string{"v1.34.9", "v1.35.6", kubeVersion}
 
 // world is what all scripts share and none of them changes: a Debian archive
 // and Kubernetes' release files, each signed by its own throw-away authority.
@@ -39,12 +42,14 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	binaries, err := imgtest.WritePrograms(filepath.Join(dir, "programs"), kubeVersion, 64<<10, "amd64", "arm64")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := (imgtest.Kube{Version: kubeVersion, Binaries: binaries, Signer: sigstore}).Write(filepath.Join(dir, "kube")); err != nil {
-		t.Fatal(err)
+	for _, version := range kubeVersions {
+		binaries, err := imgtest.WritePrograms(filepath.Join(dir, version), version, 64<<10, "amd64", "arm64")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := (imgtest.Kube{Version: version, Binaries: binaries, Signer: sigstore}).Write(filepath.Join(dir, "kube")); err != nil {
+			t.Fatal(err)
+		}
 	}
 	w := &world{debian: imgtest.SmallDebian(t)}
 	if w.kube, err = imgtest.ServeKube(filepath.Join(dir, "kube"), "", sigstore.Rekor()); err != nil {

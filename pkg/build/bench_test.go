@@ -39,7 +39,7 @@ func benchWorld(b *testing.B) (*world, *build.Lock, int64) {
 		}
 	}
 	w.debian.Publish(b)
-	w.release(b, version, program)
+	w.release(b, program, version)
 	w.edit(b, "tool-static]", names+"]")
 	l := w.lock(b, nil)
 	_, err := build.Build(b.Context(), w.engine(), w.spec(b), l, w.target(b, l))

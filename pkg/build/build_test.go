@@ -186,7 +186,7 @@ func TestOnlyTheLayerThatChangedIsMadeAgain(t *testing.T) {
 	old := w.lock(t, nil)
 	before := w.mustBuild(t)
 
-	w.release(t, "v1.36.3", 200_000)
+	w.release(t, 200_000, "v1.36.3")
 	w.edit(t, "versions: [v1.36.2]", "versions: [v1.36.3]")
 	w.lock(t, old)
 	newKubelet := w.mustBuild(t)

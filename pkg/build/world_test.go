@@ -63,17 +63,15 @@ type world struct {
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{dir: t.TempDir(), cache: t.TempDir(), debian: imgtest.SmallDebian(t)}
-	w.release(t, version, 200_000)
+	w.release(t, 200_000, version)
 	w.write(t, build.SpecFile, spec)
 	w.write(t, "archive.gpg", string(w.debian.Keyring))
 	return w
 }
 
-// release publishes a signed release of Kubernetes.
-func (w *world) release(t testing.TB, version string, size int) {
+// release publishes signed releases of Kubernetes.
+func (w *world) release(t testing.TB, size int, versions ...string) {
 	t.Helper()
-	binaries, err := imgtest.WritePrograms(t.TempDir(), version, size, "amd64", "arm64")
-	must(t, err)
 	sigstore, err := imgtest.NewSigstore(nil)
 	must(t, err)
 	data, err := sigstore.TrustedRoot()
@@ -81,7 +79,11 @@ func (w *world) release(t testing.TB, version string, size int) {
 	w.trust, err = root.NewTrustedRootFromJSON(data)
 	must(t, err)
 	dir := t.TempDir()
-	must(t, imgtest.Kube{Version: version, Binaries: binaries, Signer: sigstore}.Write(dir))
+	for _, version := range versions {
+		binaries, err := imgtest.WritePrograms(t.TempDir(), version, size, "amd64", "arm64")
+		must(t, err)
+		must(t, imgtest.Kube{Version: version, Binaries: binaries, Signer: sigstore}.Write(dir))
+	}
 	w.kube, err = imgtest.ServeKube(dir, "", sigstore.Rekor())
 	must(t, err)
 	server := w.kube
