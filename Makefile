@@ -72,6 +72,14 @@ fuzz: ## Every fuzz target for FUZZTIME (10s)
 bench: ## Speed and memory
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
+.PHONY: imgctl-image
+imgctl-image: ## The image of imgctl itself, for both platforms, into dist/imgctl
+	@for arch in amd64 arm64; do \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build -trimpath -buildvcs=false -ldflags '-s -w' -o images/imgctl/imgctl-$$arch ./cmd/imgctl || exit 1; \
+	done
+	$(GO) run ./cmd/imgctl lock images/imgctl
+	$(GO) run ./cmd/imgctl build images/imgctl -o dist/imgctl
+
 .PHONY: demo
 demo: ## A real kubelet becomes an image and a bundle on two registries, then one of them dies
 	@$(GO) build -o bin/ ./internal/demo
