@@ -147,7 +147,7 @@ func fetchKernel(t *testing.T) string {
 	}
 	base := os.Getenv("IMGCTL_ARCHIVE")
 	if base == "" {
-		base, _ = deb.ConfiguredBase("/")
+		base = deb.Configured("/")[deb.Main]
 	}
 	archive := &deb.Archive{Download: &download.Client{}, Base: base, Keyring: keyring}
 	suite, err := archive.Suite(t.Context(), "trixie", "arm64")

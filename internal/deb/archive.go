@@ -1,6 +1,7 @@
 package deb
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -23,16 +24,20 @@ const (
 	maxInRelease = 8 << 20
 	// maxIndex bounds a Packages index, compressed and not; trixie's main has 53 MB.
 	maxIndex = 512 << 20
-	// DefaultJobs is how many files [Archive.FetchAll] asks for at once.
-	DefaultJobs = 8
 )
 
 // Archive is a Debian archive. Its methods may be called concurrently.
 type Archive struct {
 	Download *download.Client
-	Base     string           // URL that "dists" and "pool" are below; "" means [DefaultBase]
+	Name     string           // [Main] or [Security]; "" means [Main]
+	Base     string           // URL that "dists" and "pool" are below; "" means Debian's own for the name
 	Keyring  []byte           // OpenPGP certificates that may sign suites, binary or armored; none: nothing is accepted
 	Now      func() time.Time // nil means [time.Now]
+
+	// Snapshot is the base URL of a service with the layout of snapshot.debian.org,
+	// such as [DefaultSnapshot]. It is asked for a package that the archive does not
+	// have any more. "": nobody is.
+	Snapshot string
 
 	// UnsafeExpired accepts a suite whose Valid-Until has passed, as an old
 	// snapshot of the archive must be.
@@ -54,6 +59,9 @@ type File struct {
 	Filename string // relative to the archive
 	Size     int64
 	SHA256   string
+	// Date is when a suite of the archive had the file: [Suite.Date]. Snapshots are
+	// asked for by it. Zero: it is not known, and they are not asked.
+	Date time.Time
 }
 
 // File returns what [Archive.Fetch] needs to know about the package.
@@ -101,6 +109,7 @@ func (a *Archive) suite(ctx context.Context, suite string, arches []string) (*Su
 	s := &Suite{Name: r.Suite, Codename: r.Codename, Date: r.Date, ValidUntil: r.ValidUntil,
 		InRelease: digest, Packages: make(map[string]*Index)}
 	for i, arch := range arches {
+		indexes[i].belongsTo(r.Codename, a.name())
 		s.Packages[arch] = indexes[i]
 	}
 	return s, nil
@@ -182,52 +191,16 @@ func readIndex(path, arch string) (*Index, error) {
 	return parseIndex(plain, arch)
 }
 
-// Fetch gets one file of the archive and returns where it is in the cache. w
-// must have a digest, which is checked however the file got there.
-func (a *Archive) Fetch(ctx context.Context, filename string, w download.Want) (string, error) {
-	if err := checkFilename(filename); err != nil {
-		return "", err
-	}
-	if w.SHA256 == "" && w.SHA512 == "" {
-		return "", fmt.Errorf("fetch %s: no digest to check it by", filename)
-	}
-	urls, err := a.urls(filename)
-	if err != nil {
-		return "", err
-	}
-	f, err := a.Download.Get(ctx, filename, urls, w)
-	if err != nil {
-		return "", err
-	}
-	return f.Path, nil
-}
-
-// FetchAll is [Archive.Fetch] of many files, jobs at once (0: [DefaultJobs]).
-// The paths are in the order of files. The first failure stops the rest.
-func (a *Archive) FetchAll(ctx context.Context, jobs int, files ...File) ([]string, error) {
-	if jobs <= 0 {
-		jobs = DefaultJobs
-	}
-	paths := make([]string, len(files))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(jobs)
-	for i, f := range files {
-		g.Go(func() (err error) {
-			paths[i], err = a.Fetch(ctx, f.Filename, download.Want{Size: f.Size, SHA256: f.SHA256})
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	return paths, nil
-}
+func (a *Archive) name() string { return cmp.Or(a.Name, Main) }
 
 func (a *Archive) base() string {
-	if a.Base == "" {
-		return DefaultBase
+	switch {
+	case a.Base != "":
+		return strings.TrimRight(a.Base, "/")
+	case a.name() == Security:
+		return DefaultSecurityBase
 	}
-	return strings.TrimRight(a.Base, "/")
+	return DefaultBase
 }
 
 func (a *Archive) now() time.Time {
@@ -239,9 +212,14 @@ func (a *Archive) now() time.Time {
 
 // url returns where path, relative to the archive, is to be found.
 func (a *Archive) url(path string) (string, error) {
-	u, err := url.Parse(a.base())
+	return join("archive", a.base(), path)
+}
+
+// join returns the URL of path below base, which what names in an error.
+func join(what, base, path string) (string, error) {
+	u, err := url.Parse(base)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return "", fmt.Errorf("archive %.200q: want an http or https URL", a.Base)
+		return "", fmt.Errorf("%s %.200q: want an http or https URL", what, base)
 	}
 	return u.JoinPath(path).String(), nil
 }

@@ -308,12 +308,11 @@ func TestTamperedFilesAreMismatches(t *testing.T) {
 func TestFetchNeedsADigestAndAPlainName(t *testing.T) {
 	d := imgtest.SmallDebian(t)
 	a := archive(t, d)
-	if _, err := a.Fetch(t.Context(), "pool/main/x.deb", download.Want{Size: 3}); err == nil || !strings.Contains(err.Error(), "no digest") {
+	if _, err := a.Fetch(t.Context(), deb.File{Filename: "pool/main/x.deb", Size: 3}); err == nil || !strings.Contains(err.Error(), "no digest") {
 		t.Errorf("without a digest: got %v", err)
 	}
-	w := download.Want{SHA256: strings.Repeat("0", 64)}
 	for _, bad := range []string{"", ".", "/etc/passwd", "../x", "pool/../../x", "pool//x", "pool/x?y", "pool/x#y", "http://evil.invalid/x", "pool/%2e%2e/x", "pool/x\n"} {
-		if _, err := a.Fetch(t.Context(), bad, w); err == nil || !strings.Contains(err.Error(), "file name") {
+		if _, err := a.Fetch(t.Context(), deb.File{Filename: bad, SHA256: strings.Repeat("0", 64)}); err == nil || !strings.Contains(err.Error(), "file name") {
 			t.Errorf("%q: got %v", bad, err)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 type UnsatisfiedError struct {
 	Chain    []string // packages from the one asked for to the one that requires; empty when it was asked for itself
 	Relation string   // "libc6 (>= 2.41)"
-	Why      string   // "libc6 is 2.36-9"
+	Why      string   // "libc6 is 2.36-9 in bookworm"
 }
 
 // Error is one line.
@@ -74,6 +74,47 @@ func (ix *Index) Closure(install []string) ([]Package, error) {
 		all = append(all, *c.set[name])
 	}
 	return all, nil
+}
+
+// Only returns the packages that install names, in the syntax of
+// [Index.Closure], sorted by name, and nothing of what they require. It is for
+// images of which somebody else says what they need. Alternatives and virtual
+// packages are refused: nothing is chosen.
+func (ix *Index) Only(install []string) ([]Package, error) {
+	found := make(map[string]Package)
+	for _, want := range install {
+		relations, err := parseRelations(want)
+		if err != nil {
+			return nil, fmt.Errorf("resolve packages: %w", err)
+		}
+		for _, r := range relations {
+			p, err := ix.only(r)
+			if err != nil {
+				return nil, err
+			}
+			found[p.Name] = *p
+		}
+	}
+	all := make([]Package, 0, len(found))
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		all = append(all, found[name])
+	}
+	return all, nil
+}
+
+// only returns the newest package of the one name in r.
+func (ix *Index) only(r Relation) (*Package, error) {
+	same := ix.packages[r[0].Name]
+	i := slices.IndexFunc(same, func(p *Package) bool { return ix.satisfies(p, p.Version, r[0]) })
+	switch {
+	case len(r) > 1:
+		return nil, &UnsatisfiedError{Relation: r.String(), Why: "want one name and no choice"}
+	case len(same) == 0:
+		return nil, &UnsatisfiedError{Relation: r.String(), Why: "no package " + r[0].Name + " for " + ix.Arch}
+	case i < 0:
+		return nil, &UnsatisfiedError{Relation: r.String(), Why: (&closure{ix: ix}).why(r)}
+	}
+	return same[i], nil
 }
 
 // closure is a set that grows until every requirement in it is met.
@@ -244,6 +285,14 @@ func (c *closure) chain(name string) []string {
 	return up
 }
 
+// of says where a package is from, when that is known.
+func of(p *Package) string {
+	if p.Suite == "" {
+		return ""
+	}
+	return " in " + p.Suite
+}
+
 // why says for each alternative what there is instead.
 func (c *closure) why(r Relation) string {
 	var parts []string
@@ -257,7 +306,7 @@ func (c *closure) why(r Relation) string {
 		case p.Op == "" || p.admits(same[0].Version):
 			parts = append(parts, p.Name+" is not for any architecture (Multi-Arch: "+cmp.Or(same[0].MultiArch, "no")+")")
 		default:
-			parts = append(parts, p.Name+" is "+same[0].Version)
+			parts = append(parts, p.Name+" is "+same[0].Version+of(same[0]))
 		}
 	}
 	return strings.Join(parts, ", ")

@@ -16,22 +16,7 @@ import (
 // and reads it back for amd64.
 func index(t *testing.T, packages ...string) *deb.Index {
 	t.Helper()
-	var all []imgtest.Deb
-	for _, p := range packages {
-		head, control, _ := strings.Cut(p, "/")
-		words := strings.Fields(head)
-		d := imgtest.Deb{Name: words[0], Arch: "amd64", Compress: "none"}
-		if len(words) > 1 {
-			d.Version = words[1]
-		}
-		for line := range strings.SplitSeq(control, ";") {
-			if strings.TrimSpace(line) != "" {
-				d.Control += strings.TrimSpace(line) + "\n"
-			}
-		}
-		all = append(all, d)
-	}
-	d := imgtest.NewDebian(t, all...)
+	d := imgtest.NewDebian(t, described(packages...)...)
 	s, err := archive(t, d).Suite(t.Context(), "trixie", "amd64")
 	if err != nil {
 		t.Fatal(err)
@@ -103,8 +88,9 @@ func TestClosureNamesTheChainToWhatIsMissing(t *testing.T) {
 	}{
 		{"asked for", nil, "nothing", "resolve packages: nothing: no package nothing for amd64"},
 		{"needed", []string{"aa/Depends: bb", "bb/Pre-Depends: cc"}, "aa", "resolve packages: aa → bb → cc: no package cc for amd64"},
-		{"too old", []string{"aa/Depends: bb (>= 2)", "bb 1.5"}, "aa", "resolve packages: aa → bb (>= 2): bb is 1.5"},
-		{"alternatives", []string{"aa/Depends: bb (= 2) | cc", "bb 1"}, "aa", "resolve packages: aa → bb (= 2) | cc: bb is 1, no package cc for amd64"},
+		{"too old", []string{"aa/Depends: bb (>= 2)", "bb 1.5"}, "aa", "resolve packages: aa → bb (>= 2): bb is 1.5 in trixie"},
+		{"too old, deep down", []string{"aa/Depends: bb", "bb/Depends: cc (>= 2)", "cc 1.9"}, "aa", "resolve packages: aa → bb → cc (>= 2): cc is 1.9 in trixie"},
+		{"alternatives", []string{"aa/Depends: bb (= 2) | cc", "bb 1"}, "aa", "resolve packages: aa → bb (= 2) | cc: bb is 1 in trixie, no package cc for amd64"},
 		{"provided without a version", []string{"aa/Depends: mail (>= 2)", "ex/Provides: mail"}, "aa", "resolve packages: aa → mail (>= 2): mail is only provided, not in that version or architecture"},
 		{"any where it is not allowed", []string{"aa/Depends: bb:any", "bb/Multi-Arch: foreign"}, "aa", "resolve packages: aa → bb:any: bb is not for any architecture (Multi-Arch: foreign)"},
 		{"other architecture", []string{"aa/Depends: bb:arm64", "bb"}, "aa", "resolve packages: aa → bb:arm64: bb is not for any architecture (Multi-Arch: no)"},

@@ -4,10 +4,11 @@
 // The chain of trust is the archive's own (apt-secure(8)): a key in
 // [Archive.Keyring] signs InRelease, InRelease holds the digest of each Packages
 // index, and that holds the digest of each package. [Archive.Suite] walks the
-// first two steps, [Index.Closure] says which packages an installation needs,
-// [Archive.Fetch] gets them and [Unpack] streams what is in one. Therefore any
+// first two steps, [Merge] makes one index of several suites, [Index.Closure] says
+// which packages an installation needs, [Archive.Fetch] gets them, [Unpack] streams
+// what is in one and [ReadChangelog] what its maintainers say of it. Therefore any
 // mirror may serve the bytes, and a lock needs no host name: file names are
-// relative to the archive.
+// relative to the archive. What left an archive is in its snapshots.
 //
 // Everything here is bounded and strict. What dpkg would do but imgctl does not
 // need is left out: sources, udebs, triggers and the running of maintainer scripts.
@@ -15,9 +16,31 @@ package deb
 
 import "strings"
 
-// DefaultBase is the archive that is used when neither the user nor apt's own
-// configuration names one. Debian promises that this name serves the archive.
-const DefaultBase = "https://ftp.debian.org/debian"
+// The archives that Debian has, by name. Each has suites and a pool of its own.
+const (
+	Main     = "debian"
+	Security = "debian-security"
+)
+
+const (
+	// DefaultBase is where [Main] is when neither the user nor apt's own
+	// configuration says so. Debian promises that this name serves the archive.
+	DefaultBase = "https://ftp.debian.org/debian"
+	// DefaultSecurityBase is the same for [Security].
+	DefaultSecurityBase = "https://security.debian.org/debian-security"
+	// DefaultSnapshot is Debian's own memory of both: see [Archive.Snapshot].
+	DefaultSnapshot = "https://snapshot.debian.org"
+)
+
+// ArchiveOf returns the name of the archive that has a suite, by the suite's
+// name: "trixie" and "trixie-updates" are in [Main], "trixie-security" is in
+// [Security]. That of releases before Debian 11 ("buster/updates") is not known.
+func ArchiveOf(suite string) string {
+	if strings.HasSuffix(suite, "-security") {
+		return Security
+	}
+	return Main
+}
 
 // isName reports whether s is a package name: lower case letters, digits and
 // "+-.", two characters or more, the first a letter or digit (Debian Policy 5.6.7).

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -25,6 +27,8 @@ type Package struct {
 	Essential     bool
 	Priority      string // "required", "important", "standard", "optional", "extra"
 	MultiArch     string // "", "no", "same", "foreign" or "allowed"
+	Suite         string // codename of the suite that has it: "trixie-security"
+	Archive       string // name of the archive that the suite is in: [Main] or [Security]
 
 	provides []Relation
 	raw      relationFields
@@ -34,7 +38,8 @@ type Package struct {
 // when the closure asks for them: an index has a hundred times more packages.
 type relationFields struct{ preDepends, depends, conflicts, breaks string }
 
-// Index is the packages of one architecture of a suite, "all" included.
+// Index is the packages of one architecture of a suite, or of several that
+// [Merge] put together, "all" included.
 type Index struct {
 	Arch string
 
@@ -50,7 +55,7 @@ type provider struct {
 
 // parseIndex reads a Packages file of the given architecture.
 func parseIndex(r io.Reader, arch string) (*Index, error) {
-	ix := &Index{Arch: arch, packages: make(map[string][]*Package), providers: make(map[string][]provider)}
+	ix := newIndex(arch)
 	stanzas := newStanzaReader(r)
 	for n := 0; ; n++ {
 		s, err := stanzas.next()
@@ -68,6 +73,44 @@ func parseIndex(r io.Reader, arch string) (*Index, error) {
 			return nil, fmt.Errorf("package %.80q: %w", s.get("Package"), err)
 		}
 		ix.add(p)
+	}
+}
+
+func newIndex(arch string) *Index {
+	return &Index{Arch: arch, packages: make(map[string][]*Package), providers: make(map[string][]provider)}
+}
+
+// Merge returns what several suites offer together for one architecture: of each
+// package only the highest version, and of equal ones that of the first index.
+// What a security suite replaced is not there any more, so that no constraint can
+// bring it back; an installation that needs it is unsatisfiable.
+//
+// The indexes are of one architecture. They stay as they are.
+func Merge(indexes ...*Index) *Index {
+	if len(indexes) == 0 {
+		return newIndex("")
+	}
+	newest := make(map[string]*Package)
+	for _, ix := range indexes {
+		for name, same := range ix.packages {
+			if old := newest[name]; old == nil || compareVersions(same[0].Version, old.Version) > 0 {
+				newest[name] = same[0]
+			}
+		}
+	}
+	merged := newIndex(indexes[0].Arch)
+	for _, name := range slices.Sorted(maps.Keys(newest)) {
+		merged.add(newest[name])
+	}
+	return merged
+}
+
+// belongsTo notes where the packages are from.
+func (ix *Index) belongsTo(suite, archive string) {
+	for _, same := range ix.packages {
+		for _, p := range same {
+			p.Suite, p.Archive = suite, archive
+		}
 	}
 }
 

@@ -13,9 +13,10 @@ import (
 // Debian 13.7, as Debian published it.
 var released = time.Date(2026, 9, 12, 7, 55, 41, 0, time.UTC)
 
-func realInRelease(t testing.TB) (inRelease, keyring []byte) {
+// realInRelease returns what Debian published for a suite, and its keys.
+func realInRelease(t testing.TB, suite string) (inRelease, keyring []byte) {
 	t.Helper()
-	f, err := os.Open("testdata/trixie.InRelease.xz")
+	f, err := os.Open("testdata/" + suite + ".InRelease.xz")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +37,7 @@ func realInRelease(t testing.TB) (inRelease, keyring []byte) {
 }
 
 func TestDebiansOwnReleaseIsAccepted(t *testing.T) {
-	data, keyringData := realInRelease(t)
+	data, keyringData := realInRelease(t, "trixie")
 	keyring, err := readKeyring(keyringData)
 	if err != nil {
 		t.Fatal(err)
@@ -62,8 +63,56 @@ func TestDebiansOwnReleaseIsAccepted(t *testing.T) {
 	}
 }
 
+// The keyring beside the kubelet's image.yaml holds for all the suites that an
+// image is made of, and each says of itself what it is.
+func TestDebiansUpdatesAndSecurityAreAccepted(t *testing.T) {
+	for _, tt := range []struct {
+		suite, published string
+		date             time.Time
+	}{
+		{"trixie-updates", "stable-updates", time.Date(2026, 11, 20, 2, 11, 10, 0, time.UTC)},
+		{"trixie-security", "stable-security", time.Date(2026, 11, 20, 0, 12, 42, 0, time.UTC)},
+	} {
+		t.Run(tt.suite, func(t *testing.T) {
+			data, keyringData := realInRelease(t, tt.suite)
+			keyring, err := readKeyring(keyringData)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := openInRelease(data, keyring, tt.date.Add(time.Hour))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := parseRelease(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !r.Date.Equal(tt.date) || !r.ValidUntil.Equal(tt.date.AddDate(0, 0, 7)) || !r.ByHash || r.Files["main/binary-arm64/Packages.xz"].Size == 0 {
+				t.Errorf("got %s until %s, by hash %t, %+v", r.Date, r.ValidUntil, r.ByHash, r.Files["main/binary-arm64/Packages.xz"])
+			}
+			for _, name := range []string{tt.suite, tt.published} {
+				if err := r.check(name, []string{"amd64", "arm64"}); err != nil {
+					t.Error(err)
+				}
+			}
+			for _, name := range []string{"trixie", "bookworm-security", "security"} {
+				if err := r.check(name, []string{"amd64"}); err == nil {
+					t.Errorf("accepted as %s", name)
+				}
+			}
+			if err := r.checkDates(tt.date.AddDate(0, 0, 7), false); err != nil {
+				t.Error(err)
+			}
+			var expired *ExpiredError
+			if err := r.checkDates(tt.date.AddDate(0, 0, 7).Add(time.Second), false); !errors.As(err, &expired) {
+				t.Errorf("a week and a second later: got %v", err)
+			}
+		})
+	}
+}
+
 func TestDebiansOwnReleaseIsRefusedWhenOneByteDiffers(t *testing.T) {
-	data, keyringData := realInRelease(t)
+	data, keyringData := realInRelease(t, "trixie")
 	keyring, err := readKeyring(keyringData)
 	if err != nil {
 		t.Fatal(err)
@@ -118,7 +167,7 @@ func TestReleaseThatIsNoneIsRefused(t *testing.T) {
 }
 
 func FuzzInRelease(f *testing.F) {
-	data, keyringData := realInRelease(f)
+	data, keyringData := realInRelease(f, "trixie")
 	keyring, err := readKeyring(keyringData)
 	if err != nil {
 		f.Fatal(err)

@@ -113,7 +113,9 @@ func (r *release) check(suite string, arches []string) error {
 	if suite != r.Suite && suite != r.Codename {
 		return &download.Mismatch{Object: "InRelease", What: "suite", Got: r.Suite + " (" + r.Codename + ")", Want: suite}
 	}
-	if !slices.Contains(r.Components, component) {
+	// The security archive calls its components "updates/main", and that only here:
+	// the paths of its indexes are like those of the main archive.
+	if !slices.Contains(r.Components, component) && !slices.Contains(r.Components, "updates/"+component) {
 		return &download.Mismatch{Object: "InRelease", What: "components", Got: strings.Join(r.Components, " "), Want: component}
 	}
 	for _, arch := range arches {

@@ -14,17 +14,17 @@ import (
 // maxSources bounds one of apt's configuration files.
 const maxSources = 1 << 20
 
-// ConfiguredBase returns the archive that apt is configured with on the machine
-// whose root directory is root ("/" for this one), for use as [Archive.Base]; ok
-// is false when it is not configured with one.
+// Configured returns where apt looks for Debian's archives on the machine whose
+// root directory is root ("/" for this one): for [Main] and [Security] the URL for
+// use as [Archive.Base], as far as apt is configured with one.
 //
 // It is the first http or https entry, in apt's order of files (sources.list(5)),
-// for binary packages of component main from a URI whose path ends in "/debian".
-// Entries that are signed by another keyring than Debian's are other people's
+// for binary packages of component main from a URI whose path ends in "/" and the
+// archive's name. Entries that are signed by another keyring than Debian's are other people's
 // archives, and one with a password in its URI is not for use by others. Files
 // that cannot be read or understood are passed over: this is a default, and what
 // it leads to is verified anyway.
-func ConfiguredBase(root string) (base string, ok bool) {
+func Configured(root string) map[string]string {
 	apt := filepath.Join(root, "etc/apt")
 	files := []string{filepath.Join(apt, "sources.list")}
 	if entries, err := os.ReadDir(filepath.Join(apt, "sources.list.d")); err == nil { // sorted by name
@@ -32,6 +32,7 @@ func ConfiguredBase(root string) (base string, ok bool) {
 			files = append(files, filepath.Join(apt, "sources.list.d", e.Name()))
 		}
 	}
+	bases := make(map[string]string)
 	for _, name := range files {
 		data, err := readBounded(name, maxSources)
 		if err != nil {
@@ -45,12 +46,14 @@ func ConfiguredBase(root string) (base string, ok bool) {
 			sources = parseSourceStanzas(data)
 		}
 		for _, s := range sources {
-			if s.isDebian() {
-				return strings.TrimRight(s.uri, "/"), true
+			base := strings.TrimRight(s.uri, "/")
+			name := path.Base(base)
+			if _, ok := bases[name]; !ok && (name == Main || name == Security) && s.isDebian(name) {
+				bases[name] = base
 			}
 		}
 	}
-	return "", false
+	return bases
 }
 
 // source is one archive of apt's configuration.
@@ -60,8 +63,8 @@ type source struct {
 	signedBy   string
 }
 
-// isDebian reports whether s can be taken for Debian's main archive.
-func (s source) isDebian() bool {
+// isDebian reports whether s can be taken for Debian's archive of that name.
+func (s source) isDebian(name string) bool {
 	u, err := url.Parse(s.uri)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return false
@@ -69,7 +72,7 @@ func (s source) isDebian() bool {
 	if s.signedBy != "" && !strings.Contains(path.Base(s.signedBy), "debian-archive") {
 		return false
 	}
-	return strings.HasSuffix(strings.TrimRight(u.Path, "/"), "/debian") && slices.Contains(s.components, component)
+	return strings.HasSuffix(strings.TrimRight(u.Path, "/"), "/"+name) && slices.Contains(s.components, component)
 }
 
 // parseSourceLines parses the one-line style: "deb [options] uri suite component…".

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/imgctl/imgctl/internal/deb"
 )
 
@@ -26,7 +28,7 @@ func machine(t testing.TB, files map[string]string) string {
 	return root
 }
 
-func TestConfiguredBaseIsWhatAptUses(t *testing.T) {
+func TestConfiguredIsWhatAptUses(t *testing.T) {
 	const deb822 = "Types: deb\n# a comment\nURIs: http://mirror.example.org/debian\nSuites: trixie trixie-updates\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
 	for name, tt := range map[string]struct {
 		files map[string]string
@@ -55,7 +57,7 @@ func TestConfiguredBaseIsWhatAptUses(t *testing.T) {
 		"broken, then good":        {map[string]string{"sources.list.d/a.sources": "hello\n", "sources.list.d/b.sources": deb822}, "http://mirror.example.org/debian"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, ok := deb.ConfiguredBase(machine(t, tt.files))
+			got, ok := deb.Configured(machine(t, tt.files))[deb.Main]
 			if got != tt.want || ok != (tt.want != "") {
 				t.Errorf("got %q, %t, want %q", got, ok, tt.want)
 			}
@@ -63,18 +65,41 @@ func TestConfiguredBaseIsWhatAptUses(t *testing.T) {
 	}
 }
 
-func FuzzConfiguredBase(f *testing.F) {
+func TestBothArchivesAreFound(t *testing.T) {
+	const both = "Types: deb\nURIs: http://m.example.org/debian\nSuites: trixie trixie-updates\nComponents: main\n\n" +
+		"Types: deb\nURIs: http://m.example.org/debian-security/\nSuites: trixie-security\nComponents: main\n"
+	const main, security = "http://m.example.org/debian", "http://m.example.org/debian-security"
+	for name, tt := range map[string]struct {
+		files map[string]string
+		want  map[string]string
+	}{
+		"both in one file":            {map[string]string{"sources.list.d/debian.sources": both}, map[string]string{"debian": main, "debian-security": security}},
+		"each in its own":             {map[string]string{"sources.list": "deb http://a.example.org/debian trixie main\n", "sources.list.d/s.list": "deb http://s.example.org/debian-security trixie-security main\n"}, map[string]string{"debian": "http://a.example.org/debian", "debian-security": "http://s.example.org/debian-security"}},
+		"only security":               {map[string]string{"sources.list": "deb http://s.example.org/debian-security trixie-security main\n"}, map[string]string{"debian-security": "http://s.example.org/debian-security"}},
+		"the first of each":           {map[string]string{"sources.list": "deb http://s.example.org/debian-security trixie-security main\n", "sources.list.d/debian.sources": both}, map[string]string{"debian": main, "debian-security": "http://s.example.org/debian-security"}},
+		"security by another's key":   {map[string]string{"sources.list": "deb [signed-by=/etc/apt/keyrings/other.gpg] http://s.example.org/debian-security trixie-security main\n"}, map[string]string{}},
+		"a name that ends like it":    {map[string]string{"sources.list": "deb http://s.example.org/notdebian-security trixie-security main\n"}, map[string]string{}},
+		"a path that goes on":         {map[string]string{"sources.list": "deb http://s.example.org/debian-security/updates trixie-security main\n"}, map[string]string{}},
+		"another archive of the name": {map[string]string{"sources.list": "deb http://s.example.org/debian-backports trixie-backports main\n"}, map[string]string{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(tt.want, deb.Configured(machine(t, tt.files))); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func FuzzConfigured(f *testing.F) {
 	f.Add("deb [a=b] http://a.example.org/debian trixie main\n", "Types: deb\nURIs: http://a.example.org/debian\nComponents: main\n")
 	f.Add("deb [", "URIs: x")
-	f.Add("deb http://x/debian\x00 a main", "Types: deb\nURIs: http://a.example.org:99999999/debian\nComponents: main\n")
+	f.Add("deb http://x/debian\x00 a main", "Types: deb\nURIs: http://a.example.org:99999999/debian-security\nComponents: main\n")
 	f.Fuzz(func(t *testing.T, lines, stanzas string) {
-		got, ok := deb.ConfiguredBase(machine(t, map[string]string{"sources.list": lines, "sources.list.d/x.sources": stanzas}))
-		if !ok {
-			return
-		}
-		u, err := url.Parse(got)
-		if err != nil || u.Host == "" || u.User != nil || !strings.HasSuffix(u.Path, "/debian") {
-			t.Errorf("got %q", got)
+		for name, base := range deb.Configured(machine(t, map[string]string{"sources.list": lines, "sources.list.d/x.sources": stanzas})) {
+			u, err := url.Parse(base)
+			if err != nil || u.Host == "" || u.User != nil || !strings.HasSuffix(u.Path, "/"+name) || name != deb.Main && name != deb.Security {
+				t.Errorf("got %s at %q", name, base)
+			}
 		}
 	})
 }

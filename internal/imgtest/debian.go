@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -26,9 +27,22 @@ type Debian struct {
 	URL     string // what "dists" and "pool" are below: http://127.0.0.1:…/debian
 	Keyring []byte // the certificate of the archive's key, binary
 
+	DebianSuite
+	Others []*DebianSuite // further suites of the archive
+
+	name string // as in the URL
+	key  *DebianKey
+
+	mu       sync.Mutex
+	files    map[string][]byte // by path below URL
+	requests []string
+}
+
+// DebianSuite is what one suite of a [Debian] has.
+type DebianSuite struct {
 	Suite      string    // default "stable"
 	Codename   string    // default "trixie"
-	Date       time.Time // default: when it was started
+	Date       time.Time // default: when the archive was started
 	ValidUntil time.Time // zero: the release has none
 	NoByHash   bool      // do not offer files by their digest
 	Arches     []string  // default amd64, arm64
@@ -38,11 +52,7 @@ type Debian struct {
 	// EditIndex, when set, changes a Packages file before it is compressed.
 	EditIndex func(arch, index string) string
 
-	key *DebianKey
-
-	mu       sync.Mutex
-	files    map[string][]byte // by path below URL
-	requests []string
+	label, components, pool string // in which the archives differ
 }
 
 // DebianKey is an OpenPGP key that signs suites.
@@ -87,16 +97,42 @@ func ClearSign(t testing.TB, text string, at time.Time, keys ...*DebianKey) []by
 func NewDebian(t testing.TB, packages ...Deb) *Debian {
 	t.Helper()
 	now := time.Now().UTC().Truncate(time.Second)
-	d := &Debian{
-		Suite: "stable", Codename: "trixie", Date: now, Arches: []string{"amd64", "arm64"},
-		Packages: packages, key: NewDebianKey(t, now.AddDate(-1, 0, 0), 0),
-	}
+	d := &Debian{name: "debian", key: NewDebianKey(t, now.AddDate(-1, 0, 0), 0)}
+	d.DebianSuite = DebianSuite{Suite: "stable", Codename: "trixie", Date: now, Arches: []string{"amd64", "arm64"}, Packages: packages,
+		label: "Debian", components: "main contrib", pool: "pool/main/"}
+	d.start(t)
+	return d
+}
+
+// Security starts the archive of d's security updates, signed by the same key: its
+// suite is d's with "-security" at the end, and is valid for a week.
+func (d *Debian) Security(t testing.TB, packages ...Deb) *Debian {
+	t.Helper()
+	s := &Debian{name: "debian-security", key: d.key}
+	s.DebianSuite = DebianSuite{Suite: d.Suite + "-security", Codename: d.Codename + "-security", Date: d.Date, ValidUntil: d.Date.AddDate(0, 0, 7),
+		Arches: d.Arches, Packages: packages, label: "Debian-Security", components: "updates/main updates/contrib", pool: "pool/updates/main/"}
+	s.start(t)
+	return s
+}
+
+// AddSuite gives the archive a further suite, d's own with the suffix at the end
+// of its names, such as "-updates", and publishes it.
+func (d *Debian) AddSuite(t testing.TB, suffix string, packages ...Deb) *DebianSuite {
+	t.Helper()
+	s := &DebianSuite{Suite: d.Suite + suffix, Codename: d.Codename + suffix, Date: d.Date, Arches: d.Arches, Packages: packages,
+		label: d.label, components: d.components, pool: d.pool}
+	d.Others = append(d.Others, s)
+	d.Publish(t)
+	return s
+}
+
+// start serves the archive until the test ends.
+func (d *Debian) start(t testing.TB) {
 	d.Keyring = d.key.Public(t)
 	server := httptest.NewServer(d)
 	t.Cleanup(server.Close)
-	d.URL = server.URL + "/debian"
+	d.URL = server.URL + "/" + d.name
 	d.Publish(t)
-	return d
 }
 
 // Publish makes all files anew from the fields, undoing what [Debian.Edit] did.
@@ -109,10 +145,22 @@ func (d *Debian) Publish(t testing.TB) {
 func (d *Debian) PublishSigned(t testing.TB, keys ...*DebianKey) {
 	t.Helper()
 	files := make(map[string][]byte)
+	d.publish(t, files, keys)
+	for _, s := range d.Others {
+		s.publish(t, files, keys)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.files = files
+}
+
+// publish puts the suite among the files of its archive.
+func (d *DebianSuite) publish(t testing.TB, files map[string][]byte, keys []*DebianKey) {
+	t.Helper()
 	indexes := make(map[string]string)
 	for _, p := range d.Packages {
 		body := p.Bytes(t)
-		name := poolName(p)
+		name := d.pool + poolName(p)
 		files[name] = body
 		entry := fmt.Sprintf("%sFilename: %s\nSize: %d\nSHA256: %x\n\n", p.ControlFile(), name, len(body), sha256.Sum256(body))
 		for _, arch := range d.Arches {
@@ -132,13 +180,10 @@ func (d *Debian) PublishSigned(t testing.TB, keys ...*DebianKey) {
 	}
 	files[dists+"InRelease"] = ClearSign(t, release, d.Date, keys...)
 	files["dists/"+d.Suite+"/InRelease"] = files[dists+"InRelease"]
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.files = files
 }
 
 // addIndex puts the Packages index of one architecture among the files.
-func (d *Debian) addIndex(t testing.TB, files map[string][]byte, dists, arch, index string, sums *strings.Builder) {
+func (d *DebianSuite) addIndex(t testing.TB, files map[string][]byte, dists, arch, index string, sums *strings.Builder) {
 	if d.EditIndex != nil {
 		index = d.EditIndex(arch, index)
 	}
@@ -158,25 +203,25 @@ func (d *Debian) addIndex(t testing.TB, files map[string][]byte, dists, arch, in
 }
 
 // release returns the text of the Release file.
-func (d *Debian) release(sums string) string {
+func (d *DebianSuite) release(sums string) string {
 	const layout = "Mon, 02 Jan 2006 15:04:05 UTC"
-	s := fmt.Sprintf("Origin: Debian\nLabel: Debian\nSuite: %s\nCodename: %s\nDate: %s\n", d.Suite, d.Codename, d.Date.UTC().Format(layout))
+	s := fmt.Sprintf("Origin: Debian\nLabel: %s\nSuite: %s\nCodename: %s\nDate: %s\n", d.label, d.Suite, d.Codename, d.Date.UTC().Format(layout))
 	if !d.ValidUntil.IsZero() {
 		s += "Valid-Until: " + d.ValidUntil.UTC().Format(layout) + "\n"
 	}
 	if !d.NoByHash {
 		s += "Acquire-By-Hash: yes\n"
 	}
-	return s + "Architectures: all " + strings.Join(d.Arches, " ") + "\nComponents: main contrib\nSHA256:\n" + sums
+	return s + "Architectures: all " + strings.Join(d.Arches, " ") + "\nComponents: " + d.components + "\nSHA256:\n" + sums
 }
 
-// poolName is where a package lies below the archive.
+// poolName is where a package lies below the pool of its archive.
 func poolName(p Deb) string {
 	_, version, hasEpoch := strings.Cut(p.version(), ":")
 	if !hasEpoch {
 		version = p.version()
 	}
-	return fmt.Sprintf("pool/main/%s/%s/%s_%s_%s.deb", p.Name[:1], p.Name, p.Name, version, p.arch())
+	return fmt.Sprintf("%s/%s/%s_%s_%s.deb", p.Name[:1], p.Name, p.Name, version, p.arch())
 }
 
 // Edit replaces the file at path, relative to URL, by what fn makes of it; nil
@@ -229,9 +274,16 @@ func (d *Debian) Requests() []string {
 	return slices.Clone(d.requests)
 }
 
-// ServeHTTP serves the archive below /debian.
+// snapshot returns all files as they are now, by path.
+func (d *Debian) snapshot() map[string][]byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return maps.Clone(d.files)
+}
+
+// ServeHTTP serves the archive below its name.
 func (d *Debian) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	path := strings.TrimPrefix(r.URL.Path, "/debian/")
+	path := strings.TrimPrefix(r.URL.Path, "/"+d.name+"/")
 	d.mu.Lock()
 	body, ok := d.files[path]
 	d.requests = append(d.requests, path)
