@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,41 +15,53 @@ import (
 	"testing"
 )
 
-// Two builds that share nothing but their inputs: neither finds a layer of the
-// other, or of the release.
-func TestBuildIsTheSameWhateverTheMachineIsSetTo(t *testing.T) {
-	settings := []struct {
-		umask string
-		env   []string
-	}{
-		{"022", []string{"TZ=UTC", "LC_ALL=C", "GOMAXPROCS=2", "HOME=" + t.TempDir()}},
-		{"077", []string{"TZ=Asia/Kolkata", "LC_ALL=tr_TR.UTF-8", "LANG=tr_TR.UTF-8", "GOMAXPROCS=1", "HOME=" + t.TempDir(), "USER=somebody"}},
+// setting is what a machine is set to where a build runs.
+type setting struct {
+	umask string
+	env   []string
+}
+
+// settings are 24 of them: every combination of some umasks, time zones, locales and numbers of cores.
+func settings() []setting {
+	var all []setting
+	for _, umask := range []string{"022", "077", "000"} {
+		for _, zone := range []string{"UTC", "Asia/Kolkata"} {
+			for _, locale := range []string{"C", "tr_TR.UTF-8"} {
+				for _, cores := range []string{"1", "2"} {
+					all = append(all, setting{umask, []string{"TZ=" + zone, "LC_ALL=" + locale, "LANG=" + locale, "GOMAXPROCS=" + cores, "USER=user" + umask}})
+				}
+			}
+		}
 	}
-	var trees []map[string]string
-	for i, s := range settings {
-		dir := filepath.Join(t.TempDir(), strings.Repeat("deep/", i*3), "layout")
+	return all
+}
+
+// Builds on two machines, that is with two caches which share nothing but what
+// was downloaded: the first of each finds no layer, those after it find theirs.
+func TestBuildIsTheSameWhateverTheMachineIsSetTo(t *testing.T) {
+	machines := []string{emptyOfLayers(t), emptyOfLayers(t)}
+	var first map[string]string
+	for i, s := range settings() {
+		dir := filepath.Join(t.TempDir(), strings.Repeat("deep/", i%3), "layout")
 		build := shared.Command(t.Context(), "build", "images/kubelet", "-o", dir)
 		cmd := exec.CommandContext(t.Context(), "/bin/sh", append([]string{"-c", `umask "$0" && exec "$@"`, s.umask, build.Path}, build.Args[1:]...)...)
 		cmd.Dir = build.Dir
-		cmd.Env = append(append(build.Env, "IMGCTL_CACHE="+emptyOfLayers(t)), s.env...)
+		cmd.Env = append(append(build.Env, "IMGCTL_CACHE="+machines[i%2], "HOME="+t.TempDir()), s.env...)
 		output(t, cmd)
-		trees = append(trees, tree(t, dir))
-	}
-	if len(trees[0]) < 7 { // index.json, oci-layout, index, two manifests, two configs, layers
-		t.Fatalf("got only %v", trees[0])
-	}
-	for name, sum := range trees[0] {
-		if trees[1][name] != sum {
-			t.Errorf("%s: got %q, want %q", name, trees[1][name], sum)
+		got := tree(t, dir)
+		if first == nil {
+			first = got
+		}
+		if !maps.Equal(got, first) {
+			t.Errorf("umask %s, %v: got %v, want %v", s.umask, s.env, got, first)
 		}
 	}
-	if len(trees[0]) != len(trees[1]) {
-		t.Errorf("got %d files, want %d", len(trees[1]), len(trees[0]))
+	for _, image := range shared.Released.Images() {
+		if _, ok := first["blobs/"+strings.Replace(image.Digest, ":", "/", 1)]; !ok {
+			t.Errorf("the layout does not hold the released index %s", image.Digest)
+		}
 	}
-	blob := "blobs/" + strings.Replace(shared.Released.Image().Digest, ":", "/", 1)
-	if _, ok := trees[0][blob]; !ok {
-		t.Errorf("the layout does not hold the released index %s", blob)
-	}
+	t.Logf("%d builds, one set of %d files", len(settings()), len(first))
 }
 
 // emptyOfLayers is a cache with what was downloaded, and without what was made of it.

@@ -49,6 +49,7 @@ func (c *releaseCmd) makeImages(ctx context.Context, r *release, p *printer) ([]
 	engine := c.layers(in)
 	images := make([]*product, len(r.targets))
 	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(c.jobs)
 	for i, t := range r.targets {
 		g.Go(func() (err error) {
 			images[i], err = c.makeImage(ctx, r, engine, t, p)

@@ -36,7 +36,8 @@ type Layers struct {
 // Build implements [Engine].
 func (e *Layers) Build(ctx context.Context, in Input) (v1.Image, attest.Record, error) {
 	e.once.Do(func() { e.slots = make(chan struct{}, e.jobs()) })
-	made := Made{Engine: map[string]any{"engine": "layers", "rootfs": rootfs.Version, "compression": layer.Version}}
+	made := Made{Engine: map[string]any{"engine": "layers", "rootfs": rootfs.Version,
+		"compression": []string{in.Spec.Compression.Packages.Version(), in.Spec.Compression.Programs.Version()}}}
 	var system, programs *layer.Layer
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
@@ -76,8 +77,8 @@ func (e *Layers) jobs() int {
 	return runtime.GOMAXPROCS(0)
 }
 
-func (e *Layers) store() *layer.Store {
-	return &layer.Store{Dir: filepath.Join(e.Materials.Cache, "layers"), Jobs: e.jobs()}
+func (e *Layers) store(c layer.Compression) *layer.Store {
+	return &layer.Store{Dir: filepath.Join(e.Materials.Cache, "layers"), Compression: c, Jobs: e.jobs()}
 }
 
 // systemNotes is what is known about the layer of packages once it has been made.
@@ -86,16 +87,16 @@ type systemNotes struct {
 }
 
 // layerKey makes the key of a layer of everything that decides its bytes.
-func layerKey(parts ...any) string {
-	return strings.TrimPrefix(digestJSON(append([]any{rootfs.Version, layer.Version}, parts...)), "sha256:")
+func layerKey(c layer.Compression, parts ...any) string {
+	return strings.TrimPrefix(digestJSON(append([]any{rootfs.Version, c.Version()}, parts...)), "sha256:")
 }
 
 // systemLayer returns the layer of packages with their licenses. Only when it is
 // not in the cache are the packages fetched.
 func (e *Layers) systemLayer(ctx context.Context, in Input) (*layer.Layer, map[string]string, error) {
-	config := in.Rootfs()
+	config, compression := in.Rootfs(), in.Spec.Compression.Packages
 	var notes systemNotes
-	l, err := e.store().Get(ctx, layerKey("system", config, in.Packages()), &notes, func(w io.Writer) (any, error) {
+	l, err := e.store(compression).Get(ctx, layerKey(compression, "system", config, in.packageDigests()), &notes, func(w io.Writer) (any, error) {
 		tree, err := e.assemble(ctx, in, config)
 		if err != nil {
 			return nil, err
@@ -107,6 +108,16 @@ func (e *Layers) systemLayer(ctx context.Context, in Input) (*layer.Layer, map[s
 		return systemNotes{Licenses: expressions(tree.Licenses)}, nil
 	})
 	return l, notes.Licenses, err
+}
+
+// packageDigests says which packages the image has. What else a lock knows of
+// them, such as what they were before, is in no layer.
+func (in Input) packageDigests() []string {
+	var digests []string
+	for _, p := range in.Packages() {
+		digests = append(digests, p.Name+" "+p.SHA256)
+	}
+	return digests
 }
 
 // expressions returns the SPDX license expressions of copyright files, as far as they have any.
@@ -142,8 +153,9 @@ func (e *Layers) programsLayer(ctx context.Context, in Input, p *Programs) (*lay
 		digests[b.Path] = b.SHA256
 	}
 	var notes programsNotes
-	key := layerKey("node", in.Platform.String(), in.Target.Version, in.Spec.Upstream.Files, digests, in.Spec.Local, in.Lock.Local)
-	l, err := e.store().Get(ctx, key, &notes, func(w io.Writer) (any, error) {
+	compression := in.Spec.Compression.Programs
+	key := layerKey(compression, "node", in.Platform.String(), in.Target.Version, in.Spec.Upstream.Files, digests, in.Spec.Local, in.Lock.Local)
+	l, err := e.store(compression).Get(ctx, key, &notes, func(w io.Writer) (any, error) {
 		binaries, err := Inspect(p)
 		if err != nil {
 			return nil, err

@@ -15,6 +15,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/imgctl/imgctl/internal/strict"
+	"github.com/imgctl/imgctl/pkg/build/layer"
 	"github.com/imgctl/imgctl/pkg/build/rootfs"
 	"github.com/imgctl/imgctl/pkg/upstream"
 )
@@ -45,9 +46,17 @@ type Spec struct {
 	Labels      map[string]string `yaml:"labels"`      // of the image's config
 	Annotations map[string]string `yaml:"annotations"` // of manifests and index
 
+	Compression Compression `yaml:"compression"`
+
 	dir     string
 	sum     string // sha256 of the file
 	keyring []byte
+}
+
+// Compression says how each layer is compressed.
+type Compression struct {
+	Packages layer.Compression `yaml:"packages"` // Debian's packages, with what the spec puts beside them
+	Programs layer.Compression `yaml:"programs"` // upstream's and local files
 }
 
 // Additions are what the spec as a whole and each of its variants can add to

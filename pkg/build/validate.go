@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/mod/semver"
 
+	"github.com/imgctl/imgctl/pkg/build/layer"
 	"github.com/imgctl/imgctl/pkg/build/rootfs"
 	"github.com/imgctl/imgctl/pkg/upstream"
 )
@@ -372,6 +373,11 @@ func (s *Spec) validateConfig() error {
 	for _, name := range slices.Sorted(maps.Keys(s.Environment)) {
 		if !envName.MatchString(name) || strings.Contains(s.Environment[name], "\x00") {
 			return fmt.Errorf("environment: got %q, want a name of letters, digits and underscores", name)
+		}
+	}
+	for field, c := range map[string]layer.Compression{"packages": s.Compression.Packages, "programs": s.Compression.Programs} {
+		if err := c.Validate(); err != nil {
+			return at(err, "compression.%s", field)
 		}
 	}
 	if s.User != "" && !userName.MatchString(s.User) {
