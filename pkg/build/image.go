@@ -24,27 +24,27 @@ type Part struct {
 	Comment string
 }
 
-// hasSystem reports whether the image has a layer of packages and of what the
+// HasSystem reports whether the image has a layer of packages and of what the
 // spec puts beside them. A spec without packages may still have files and accounts.
-func (in Input) hasSystem() bool {
+func (in Input) HasSystem() bool {
 	a := in.Spec.Additions
 	return len(in.Packages()) > 0 || len(a.Groups)+len(a.Users)+len(a.Directories)+len(a.Files)+len(a.Links)+len(a.Alternatives) > 0
 }
 
-// systemComment describes the layer of packages.
-func (in Input) systemComment() string {
+// SystemPart is the layer of packages.
+func (in Input) SystemPart(l v1.Layer) Part {
 	if len(in.Packages()) == 0 {
-		return "files of " + SpecFile
+		return Part{l, "files of " + SpecFile}
 	}
-	return fmt.Sprintf("Debian %s, %d packages", in.Lock.Debian.Suites[0].Codename, len(in.Packages()))
+	return Part{l, fmt.Sprintf("Debian %s, %d packages", in.Lock.Debian.Suites[0].Codename, len(in.Packages()))}
 }
 
-// programsComment describes the layer of programs.
-func (in Input) programsComment() string {
+// ProgramsPart is the layer of programs.
+func (in Input) ProgramsPart(l v1.Layer) Part {
 	if in.Target.Version == "" {
-		return "files beside " + SpecFile
+		return Part{l, "files beside " + SpecFile}
 	}
-	return "Kubernetes " + in.Target.Version
+	return Part{l, "Kubernetes " + in.Target.Version}
 }
 
 // Assemble puts layers and configuration together. No byte of it depends on

@@ -41,7 +41,7 @@ func (e *Layers) Build(ctx context.Context, in Input) (v1.Image, attest.Record, 
 	var system, programs *layer.Layer
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
-		if in.hasSystem() {
+		if in.HasSystem() {
 			system, made.Licenses, err = e.systemLayer(ctx, in)
 		}
 		return err
@@ -57,10 +57,10 @@ func (e *Layers) Build(ctx context.Context, in Input) (v1.Image, attest.Record, 
 	}
 	var parts []Part
 	if system != nil {
-		parts = append(parts, Part{system, in.systemComment()})
+		parts = append(parts, in.SystemPart(system))
 	}
 	if programs != nil {
-		parts = append(parts, Part{programs, in.programsComment()})
+		parts = append(parts, in.ProgramsPart(programs))
 	}
 	img, err := Assemble(in, parts...)
 	if err != nil {
