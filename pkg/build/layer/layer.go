@@ -9,23 +9,25 @@ package layer
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
+	"math"
 	"os"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
-	"github.com/klauspost/compress/gzip"
 )
 
 // Layer is a compressed layer in a file. It implements [v1.Layer] and streams:
 // its memory does not depend on its size.
 type Layer struct {
-	path   string
-	digest v1.Hash
-	diffID v1.Hash
-	size   int64
+	path      string
+	digest    v1.Hash
+	diffID    v1.Hash
+	size      int64
+	mediaType types.MediaType
 }
 
 // A ChangedError says that a layer's file is no longer what was built.
@@ -49,7 +51,7 @@ func (l *Layer) DiffID() (v1.Hash, error) { return l.diffID, nil }
 func (l *Layer) Size() (int64, error) { return l.size, nil }
 
 // MediaType implements [v1.Layer].
-func (l *Layer) MediaType() (types.MediaType, error) { return types.OCILayer, nil }
+func (l *Layer) MediaType() (types.MediaType, error) { return l.mediaType, nil }
 
 // Compressed implements [v1.Layer]. The last read fails with a [*ChangedError]
 // when the file is not the one that was built.
@@ -67,12 +69,24 @@ func (l *Layer) Uncompressed() (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	z, err := gzip.NewReader(f)
+	z, err := Decompress(f, l.mediaType, math.MaxInt64)
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("layer %s: %w", l.path, err)
 	}
-	return &checked{r: &drained{Reader: z, rest: f}, c: f, hash: sha256.New(), want: l.diffID.Hex, left: -1, path: l.path}, nil
+	return &checked{r: &drained{Reader: z, rest: f}, c: closers{z, f}, hash: sha256.New(), want: l.diffID.Hex, left: -1, path: l.path}, nil
+}
+
+// closers closes each.
+type closers []io.Closer
+
+// Close implements [io.Closer].
+func (c closers) Close() error {
+	var errs []error
+	for _, one := range c {
+		errs = append(errs, one.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // drained reads rest to its end, too, when Reader has ended, so that its check is made.

@@ -2,6 +2,7 @@ package layer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,50 +13,45 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/klauspost/pgzip"
 
 	"github.com/imgctl/imgctl/internal/atomicfile"
 	"github.com/imgctl/imgctl/internal/filelock"
 )
-
-// How layers are compressed. Both decide the bytes: a block is compressed with
-// the end of the one before as its dictionary, whoever of the workers does it, so
-// the number of workers does not matter but the size of the blocks does.
-const (
-	level     = 6
-	blockSize = 1 << 20
-)
-
-// Version names what decides the bytes of a compressed layer beside its content. It belongs into every key.
-const Version = "pgzip-6-1MiB"
 
 // maxRecord bounds the file that says what a layer is, in bytes.
 const maxRecord = 64 << 20
 
 // Store is a directory of layers. Any number of processes may share it.
 type Store struct {
-	Dir  string
-	Jobs int // how many blocks are compressed at once; 0: 2
+	Dir         string
+	Compression Compression // of the layers that [Store.Get] returns
+	Jobs        int         // how many pieces of a layer are compressed at once; 0: 2
 }
 
 // record is what a layer's file beside it says.
 type record struct {
-	Digest v1.Hash         `json:"digest"`
-	DiffID v1.Hash         `json:"diffID"`
-	Size   int64           `json:"size"`
-	Notes  json.RawMessage `json:"notes"`
+	Digest      v1.Hash         `json:"digest"`
+	DiffID      v1.Hash         `json:"diffID"`
+	Size        int64           `json:"size"`
+	Compression string          `json:"compression,omitempty"` // [Compression.Version]; "": [Version]
+	Notes       json.RawMessage `json:"notes"`
 }
 
 // Get returns the layer of the key, which is a file name. When it is not there
 // it is made: fill writes the tar archive and returns notes about it, which are
 // kept with the layer as JSON. Either way notes is set to what fill returned.
 //
+// A layer that is there but compressed in another way is made again. Who uses
+// several ways puts [Compression.Version] into the key, so that each has its place.
+//
 // Two processes that want the same layer wait for each other. On an error, also
 // that of a cancelled ctx, the store is as it was.
 func (s *Store) Get(ctx context.Context, key string, notes any, fill func(io.Writer) (any, error)) (*Layer, error) {
+	if err := s.Compression.Validate(); err != nil {
+		return nil, fmt.Errorf("compression: %w", err)
+	}
 	unlock, err := filelock.Lock(ctx, filepath.Join(s.Dir, key+".lock"))
 	if err != nil {
 		return nil, err
@@ -73,10 +69,16 @@ func (s *Store) Get(ctx context.Context, key string, notes any, fill func(io.Wri
 	if err := json.Unmarshal(r.Notes, notes); err != nil {
 		return nil, fmt.Errorf("notes of layer %s: %w", key, err)
 	}
-	return &Layer{path: s.blob(r), digest: r.Digest, diffID: r.DiffID, size: r.Size}, nil
+	return s.layer(r), nil
 }
 
-func (s *Store) blob(r *record) string { return filepath.Join(s.Dir, r.Digest.Hex+".tar.gz") }
+func (s *Store) blob(r *record) string {
+	return filepath.Join(s.Dir, r.Digest.Hex+s.Compression.suffix())
+}
+
+func (s *Store) layer(r *record) *Layer {
+	return &Layer{path: s.blob(r), digest: r.Digest, diffID: r.DiffID, size: r.Size, mediaType: s.Compression.MediaType()}
+}
 
 // lookup returns the layer of the key, nil when it is not there or damaged. A
 // damaged one is made again; why it is damaged makes no difference.
@@ -97,7 +99,10 @@ func (s *Store) lookup(key string) (*record, error) {
 	if json.Unmarshal(data, &r) != nil || r.Digest.Algorithm != "sha256" || r.DiffID.Algorithm != "sha256" {
 		return nil, nil
 	}
-	whole, err := (&Layer{path: s.blob(&r), digest: r.Digest, size: r.Size}).Compressed()
+	if cmp.Or(r.Compression, Version) != s.Compression.Version() {
+		return nil, nil
+	}
+	whole, err := s.layer(&r).Compressed()
 	if err != nil {
 		return nil, nil
 	}
@@ -134,7 +139,7 @@ func (s *Store) make(ctx context.Context, key string, fill func(io.Writer) (any,
 // compress writes what fill writes to w, compressed, and hashes both on the way.
 func (s *Store) compress(ctx context.Context, w io.Writer, fill func(io.Writer) (any, error)) (*record, error) {
 	compressed := &sink{w: w, hash: sha256.New()}
-	z, err := newCompressor(compressed, s.Jobs)
+	z, err := newCompressor(compressed, s.Compression, s.Jobs)
 	if err != nil {
 		return nil, err
 	}
@@ -147,21 +152,7 @@ func (s *Store) compress(ctx context.Context, w io.Writer, fill func(io.Writer) 
 	if err != nil {
 		return nil, err
 	}
-	return &record{Digest: compressed.digest(), DiffID: plain.digest(), Size: compressed.n, Notes: raw}, nil
-}
-
-// newCompressor returns a gzip writer that works on jobs blocks at once. Its
-// header has no time and no name.
-func newCompressor(w io.Writer, jobs int) (io.WriteCloser, error) {
-	if jobs <= 0 {
-		jobs = 2
-	}
-	z, err := pgzip.NewWriterLevel(w, level)
-	if err != nil {
-		return nil, err
-	}
-	z.ModTime = time.Unix(0, 0) // the package writes a zero time.Time as a year in the future
-	return z, z.SetConcurrency(blockSize, jobs)
+	return &record{Digest: compressed.digest(), DiffID: plain.digest(), Size: compressed.n, Compression: s.Compression.Version(), Notes: raw}, nil
 }
 
 // sink counts and hashes what is written.
