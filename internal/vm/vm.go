@@ -49,7 +49,7 @@ func (m *Machine) Run(ctx context.Context, initramfs string, commands []string) 
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}
-	results := parse(console.String(), commands)
+	results := Results(console.String(), commands)
 	if err == nil && len(results) < len(commands) {
 		err = fmt.Errorf("it stopped during command %d of %d", len(results)+1, len(commands))
 	}
@@ -71,13 +71,22 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mount -t tmpfs tmpfs /run
 exec </dev/null >/dev/ttyAMA0 2>&1
-ip link set lo up
+[ ! -x /usr/sbin/ip ] || ip link set lo up
 depmod -a
 `)
+	b.Write(Commands(commands))
+	b.WriteString("sync\necho o >/proc/sysrq-trigger\nwhile :; do sleep 1; done\n")
+	return b.Bytes()
+}
+
+// Commands is a shell script that runs the commands one after the other,
+// whatever their exit codes, and prints what [Results] understands. It is the part
+// of [Script] that can run in a container as well.
+func Commands(commands []string) []byte {
+	var b bytes.Buffer
 	for i, c := range commands {
 		fmt.Fprintf(&b, "echo; echo '%s'\n/bin/sh -c '%s'\ncode=$?; echo; echo \"%s$code\"\n", begin(i), strings.ReplaceAll(c, "'", `'\''`), end(i))
 	}
-	b.WriteString("sync\necho o >/proc/sysrq-trigger\nwhile :; do sleep 1; done\n")
 	return b.Bytes()
 }
 
@@ -85,9 +94,9 @@ depmod -a
 func begin(i int) string { return fmt.Sprintf("@@ imgctl command %d begins", i) }
 func end(i int) string   { return fmt.Sprintf("@@ imgctl command %d ends: ", i) }
 
-// parse finds the commands' results in what the console printed, up to the first
+// Results finds the commands' results in what the console printed, up to the first
 // that did not end.
-func parse(console string, commands []string) (results []Result) {
+func Results(console string, commands []string) (results []Result) {
 	rest := strings.ReplaceAll(console, "\r", "")
 	for i, c := range commands {
 		_, after, ok := strings.Cut(rest, "\n"+begin(i)+"\n")
