@@ -170,6 +170,7 @@ func inputExit(err error) int {
 		older      *upstream.Older
 		signature  *deb.SignatureError
 		expired    *deb.ExpiredError
+		olderSuite *build.OlderSuite
 		entry      *deb.EntryError
 		stale      *build.StaleError
 		changed    *layer.ChangedError
@@ -181,7 +182,7 @@ func inputExit(err error) int {
 		return exitUnsigned
 	case errors.As(err, &unproven), errors.As(err, &signature):
 		return exitWrongSigner
-	case errors.As(err, &older), errors.As(err, &expired):
+	case errors.As(err, &older), errors.As(err, &expired), errors.As(err, &olderSuite):
 		return exitExpired
 	case errors.As(err, &entry):
 		return exitUnsafe

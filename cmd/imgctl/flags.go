@@ -118,6 +118,7 @@ type inputFlags struct {
 	rekor       string
 	trustedRoot string
 	archives    []string
+	snapshot    string
 }
 
 func (i *inputFlags) register(f *pflag.FlagSet) {
@@ -125,6 +126,7 @@ func (i *inputFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&i.rekor, "rekor", "", "`URL` of the transparency log that upstream's signatures are looked up in (default "+upstream.DefaultRekor+")")
 	f.StringVar(&i.trustedRoot, "trusted-root", "", "Sigstore trust root that upstream's signatures are checked against (default: the public-good root that is built in)")
 	f.StringArrayVar(&i.archives, "archive", nil, "Debian archive, as `[NAME=]URL`: NAME is debian, the default, or debian-security (repeatable; default: those that apt uses on this machine, else Debian's own)")
+	f.StringVar(&i.snapshot, "snapshot", deb.DefaultSnapshot, "`URL` of a service like snapshot.debian.org, asked for packages that left the archive; empty: nobody is asked")
 }
 
 // logger tells the person at three in the morning what goes on: warnings, and
@@ -186,7 +188,7 @@ func (a *app) debianArchives(i inputFlags, spec *build.Spec, d *download.Client)
 	archives := make(build.Archives)
 	for name, standard := range map[string]string{deb.Main: deb.DefaultBase, deb.Security: deb.DefaultSecurityBase} {
 		base := cmp.Or(given[name], spec.Packages.Archives[name], configured[name], standard)
-		archives[name] = &deb.Archive{Download: d, Base: base, Keyring: spec.Keyring(), Now: a.now}
+		archives[name] = &deb.Archive{Download: d, Name: name, Base: base, Keyring: spec.Keyring(), Now: a.now, Snapshot: i.snapshot}
 		delete(given, name)
 	}
 	for name := range given {

@@ -62,7 +62,7 @@ func (in inputs) fetch(ctx context.Context, spec *build.Spec, lock *build.Lock, 
 	packages := lock.Packages(targets)
 	for name, locked := range packages {
 		g.Go(func() error {
-			if err := in.debian.Fetch(ctx, name, locked); err != nil {
+			if err := in.debian.Fetch(ctx, lock, name, locked); err != nil {
 				return err
 			}
 			var size int64

@@ -111,6 +111,10 @@ func parseVersion(s string) (version.Version, error) {
 	return v, nil
 }
 
+// CompareVersions compares as dpkg does: negative when a is older than b. A
+// version that is none is older than any that is one.
+func CompareVersions(a, b string) int { return compareVersions(a, b) }
+
 // compareVersions compares as dpkg does: negative when a is older than b. Both
 // have been parsed before; a version that does not parse is older than any that does.
 func compareVersions(a, b string) int {

@@ -22,27 +22,27 @@ func (a Archives) named(name string) (*deb.Archive, error) {
 	return nil, fmt.Errorf("archive %s: nobody said where it is", name)
 }
 
-// Fetch brings packages of one archive into the cache.
-func (a Archives) Fetch(ctx context.Context, name string, packages []LockedPackage) error {
-	_, err := a.fetchFrom(ctx, name, packages)
+// Fetch brings packages of l that are in one archive into the cache.
+func (a Archives) Fetch(ctx context.Context, l *Lock, name string, packages []LockedPackage) error {
+	_, err := a.fetchFrom(ctx, l, name, packages)
 	return err
 }
 
 // fetchFrom fetches packages of one archive, and returns their files in their order.
-func (a Archives) fetchFrom(ctx context.Context, name string, packages []LockedPackage) ([]string, error) {
+func (a Archives) fetchFrom(ctx context.Context, l *Lock, name string, packages []LockedPackage) ([]string, error) {
 	from, err := a.named(name)
 	if err != nil {
 		return nil, err
 	}
 	files := make([]deb.File, len(packages))
 	for i, p := range packages {
-		files[i] = p.file()
+		files[i] = l.file(p)
 	}
 	return from.FetchAll(ctx, 0, files...)
 }
 
-// fetch fetches packages, each from its archive, and returns their files in their order.
-func (a Archives) fetch(ctx context.Context, packages []LockedPackage) ([]string, error) {
+// fetch fetches packages of l, each from its archive, and returns their files in their order.
+func (a Archives) fetch(ctx context.Context, l *Lock, packages []LockedPackage) ([]string, error) {
 	byArchive, places := make(map[string][]LockedPackage), make(map[string][]int)
 	for i, p := range packages {
 		name := p.archiveName()
@@ -52,7 +52,7 @@ func (a Archives) fetch(ctx context.Context, packages []LockedPackage) ([]string
 	g, ctx := errgroup.WithContext(ctx)
 	for name, some := range byArchive {
 		g.Go(func() error {
-			paths, err := a.fetchFrom(ctx, name, some)
+			paths, err := a.fetchFrom(ctx, l, name, some)
 			for i, path := range paths {
 				files[places[name][i]] = path
 			}

@@ -103,9 +103,16 @@ const defaultVariant = "default"
 // archiveName returns the name of the archive that the package is in.
 func (p LockedPackage) archiveName() string { return cmp.Or(p.Archive, deb.Main) }
 
-// file returns what fetching the package takes.
-func (p LockedPackage) file() deb.File {
-	return deb.File{Filename: p.Path, Size: p.Size, SHA256: p.SHA256}
+// file returns what fetching the package takes. Its archive had it, with all
+// others, at the date of the newest of its suites.
+func (l *Lock) file(p LockedPackage) deb.File {
+	f := deb.File{Filename: p.Path, Size: p.Size, SHA256: p.SHA256}
+	for _, s := range l.Debian.Suites {
+		if s.Archive == p.Archive && s.Date.After(f.Date) {
+			f.Date = s.Date
+		}
+	}
+	return f
 }
 
 // A StaleError says that a lock answers another question than the spec asks, or that there is none.

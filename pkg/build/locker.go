@@ -11,10 +11,8 @@ import (
 	"strings"
 	"time"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/imgctl/imgctl/internal/deb"
 	"github.com/imgctl/imgctl/internal/download"
 	"github.com/imgctl/imgctl/internal/strict"
 	"github.com/imgctl/imgctl/pkg/upstream"
@@ -29,24 +27,63 @@ type Locker struct {
 	Debian   Archives
 }
 
+// Update says which parts of a lock are to be the newest that there is.
+type Update struct {
+	Kubelet  bool // the versions of Kubernetes
+	Packages bool // Debian's packages
+}
+
 // Lock resolves s. old is the lock that there was, or nil.
 //
-// Debian's part is always the state of the archive now. Upstream's files are
-// fetched and proved as the spec requires, short of the pin, which is what comes
-// of it. Pins that old has for the same version are kept: whoever wrote them
-// may have had them from a better source. One without the signature's evidence is
-// completed when the spec requires a signature and upstream can be asked.
+// Channels are asked for the version that they name now, and Debian's part is the
+// state of the archives now, which is never older than that in old: see
+// [*OlderSuite]. Upstream's files are fetched and proved as the spec requires,
+// short of the pin, which is what comes of it. Pins that old has for the same
+// version are kept: whoever wrote them may have had them from a better source. One
+// without the signature's evidence is completed when the spec requires a
+// signature and upstream can be asked.
 //
 // The same spec, old lock and answers give the same lock. The clock has no say in it.
 func (k *Locker) Lock(ctx context.Context, s *Spec, old *Lock) (*Lock, error) {
+	return k.lock(ctx, s, old, Update{Kubelet: true, Packages: true})
+}
+
+// Update resolves only the parts that u names. Of the others, what old has stays,
+// as far as it answers the spec.
+//
+// With u.Kubelet also a version that the spec names itself moves, to the newest
+// patch of its minor release. The spec that is returned names the new ones, and
+// the lock answers that spec. Write both in this order, [Spec.SaveVersions] and
+// [Lock.Save]: in between the lock is stale, and [Locker.Lock] completes it.
+func (k *Locker) Update(ctx context.Context, s *Spec, old *Lock, u Update) (*Spec, *Lock, error) {
+	next := s
+	if u.Kubelet {
+		var versions []string
+		for _, a := range k.newest(ctx, s) {
+			if a.err != nil {
+				return nil, nil, fmt.Errorf("lock %s: %w", s.dir, a.err)
+			}
+			versions = append(versions, a.asked)
+		}
+		next = s.withVersions(versions)
+	}
+	l, err := k.lock(ctx, next, old, u)
+	return next, l, err
+}
+
+// lock resolves s, and what u does not name only where old has no answer.
+func (k *Locker) lock(ctx context.Context, s *Spec, old *Lock, u Update) (*Lock, error) {
+	if old == nil {
+		old = &Lock{}
+	}
 	l := &Lock{APIVersion: strict.APIVersion, Kind: lockKind, Spec: s.Question()}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
-		l.Upstream, err = k.lockUpstream(ctx, s, old)
+		l.Upstream, err = k.lockUpstream(ctx, s, old, u.Kubelet)
 		return err
 	})
 	g.Go(func() (err error) {
-		l.Debian, err = k.lockDebian(ctx, s)
+		l.Debian, err = k.lockDebian(ctx, s, old, u.Packages)
 		return err
 	})
 	g.Go(func() (err error) {
@@ -72,93 +109,14 @@ func (l *Lock) created() time.Time {
 	return newest
 }
 
-// lockDebian resolves the packages of every variant and platform against one state of the archives.
-func (k *Locker) lockDebian(ctx context.Context, s *Spec) (LockedDebian, error) {
-	if len(s.Packages.Suites) == 0 {
-		return LockedDebian{}, nil
-	}
-	suites, err := k.suites(ctx, s)
-	if err != nil {
-		return LockedDebian{}, err
-	}
-	l := LockedDebian{Packages: make(map[string]map[string][]LockedPackage)}
-	for i, suite := range suites {
-		l.Suites = append(l.Suites, LockedSuite{Suite: s.Packages.Suites[i], Codename: suite.Codename, Archive: lockedArchive(s.Packages.Suites[i]),
-			Date: suite.Date.UTC(), InRelease: suite.InRelease})
-	}
-	for _, variant := range s.variants() {
-		l.Packages[lockKey(variant)], err = closures(s.variant(variant), suites)
-		if err != nil {
-			return LockedDebian{}, fmt.Errorf("%s: %w", lockKey(variant), err)
-		}
-	}
-	return l, nil
-}
-
-// suites reads the suites of the spec, in its order.
-func (k *Locker) suites(ctx context.Context, s *Spec) ([]*deb.Suite, error) {
-	var arches []string
-	for _, p := range s.platforms() {
-		arches = append(arches, p.Architecture)
-	}
-	suites := make([]*deb.Suite, len(s.Packages.Suites))
-	g, ctx := errgroup.WithContext(ctx)
-	for i, name := range s.Packages.Suites {
-		g.Go(func() error {
-			from, err := k.Debian.named(deb.ArchiveOf(name))
-			if err != nil {
-				return err
-			}
-			suites[i], err = from.Suite(ctx, name, arches...)
-			return err
-		})
-	}
-	return suites, g.Wait()
-}
-
-// lockedArchive is how a lock names the archive of a suite.
-func lockedArchive(suite string) string {
-	if name := deb.ArchiveOf(suite); name != deb.Main {
-		return name
-	}
-	return ""
-}
-
-// closures resolves the packages of one variant for every platform.
-func closures(s *Spec, suites []*deb.Suite) (map[string][]LockedPackage, error) {
-	byPlatform := make(map[string][]LockedPackage)
-	for _, p := range s.platforms() {
-		packages, err := closure(s, suites, p)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", p, err)
-		}
-		byPlatform[p.String()] = packages
-	}
-	return byPlatform, nil
-}
-
-// closure resolves the packages of one variant for one platform.
-func closure(s *Spec, suites []*deb.Suite, p v1.Platform) ([]LockedPackage, error) {
-	packages, err := suites[0].Packages[p.Architecture].Closure(s.Packages.Install)
-	if err != nil {
-		return nil, err
-	}
-	var locked []LockedPackage
-	for _, pkg := range packages {
-		locked = append(locked, LockedPackage{Name: pkg.Name, Version: pkg.Version, Architecture: pkg.Arch,
-			Archive: lockedArchive(s.Packages.Suites[0]), Path: pkg.Filename, Size: pkg.Size, SHA256: pkg.SHA256,
-			Source: pkg.Source, SourceVersion: pkg.SourceVersion})
-	}
-	return locked, nil
-}
-
 // lockUpstream resolves the versions and pins every file of them that is needed.
-func (k *Locker) lockUpstream(ctx context.Context, s *Spec, old *Lock) ([]LockedUpstream, error) {
+// A channel is what it was in old, unless it is to move.
+func (k *Locker) lockUpstream(ctx context.Context, s *Spec, old *Lock, move bool) ([]LockedUpstream, error) {
 	releases := make([]LockedUpstream, len(s.Upstream.Versions))
 	g, ctx := errgroup.WithContext(ctx)
 	for i, asked := range s.Upstream.Versions {
 		g.Go(func() (err error) {
-			releases[i], err = k.lockRelease(ctx, s, old, asked)
+			releases[i], err = k.lockRelease(ctx, s, old, asked, move)
 			return err
 		})
 	}
@@ -174,19 +132,19 @@ func (k *Locker) lockUpstream(ctx context.Context, s *Spec, old *Lock) ([]Locked
 }
 
 // lockRelease resolves one version.
-func (k *Locker) lockRelease(ctx context.Context, s *Spec, old *Lock, asked string) (LockedUpstream, error) {
-	version, err := k.Upstream.Resolve(ctx, asked)
-	if err != nil {
-		return LockedUpstream{}, err
+func (k *Locker) lockRelease(ctx context.Context, s *Spec, old *Lock, asked string, move bool) (LockedUpstream, error) {
+	version := old.answer(asked)
+	if move || version == "" {
+		var err error
+		if version, err = k.Upstream.Resolve(ctx, asked); err != nil {
+			return LockedUpstream{}, err
+		}
 	}
 	l := LockedUpstream{Version: version, Files: make(map[string][]upstream.Pin)}
 	if asked != version {
 		l.Asked = asked
 	}
-	var before LockedUpstream
-	if old != nil {
-		before, _ = old.release(version)
-	}
+	before, _ := old.release(version)
 	g, ctx := errgroup.WithContext(ctx)
 	for _, p := range s.platforms() {
 		paths := s.sources(version, p.Architecture)
@@ -200,6 +158,16 @@ func (k *Locker) lockRelease(ctx context.Context, s *Spec, old *Lock, asked stri
 		}
 	}
 	return l, g.Wait()
+}
+
+// answer returns the version that a channel was when l was made; "" when l does not say.
+func (l *Lock) answer(channel string) string {
+	for _, u := range l.Upstream {
+		if u.Asked == channel {
+			return u.Version
+		}
+	}
+	return ""
 }
 
 // sources returns what has to be fetched for one architecture, each once and sorted.

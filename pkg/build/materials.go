@@ -32,7 +32,7 @@ type Materials struct {
 // order, which is sorted by name.
 func (m *Materials) Packages(ctx context.Context, in Input) ([]rootfs.Package, error) {
 	locked := in.Packages()
-	files, err := m.Debian.fetch(ctx, locked)
+	files, err := m.Debian.fetch(ctx, in.Lock, locked)
 	if err != nil {
 		return nil, err
 	}
