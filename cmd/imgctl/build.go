@@ -10,6 +10,7 @@ import (
 
 	"github.com/imgctl/imgctl/internal/strict"
 	"github.com/imgctl/imgctl/pkg/build"
+	"github.com/imgctl/imgctl/pkg/build/inspect"
 	"github.com/imgctl/imgctl/pkg/oci"
 )
 
@@ -113,10 +114,16 @@ func (a *app) layers(in inputs) build.Engine {
 	return &build.Layers{Materials: a.materials(in), Jobs: a.jobs}
 }
 
+// listings remember what was found in layers, so that gates cost nothing the second time.
+func (a *app) listings() *inspect.Cache {
+	return &inspect.Cache{Dir: filepath.Join(a.cache, "listings")}
+}
+
 // buildImage makes the images of all platforms of a target, and the index.
 func (a *app) buildImage(ctx context.Context, e build.Engine, spec *build.Spec, lock *build.Lock, t build.Target, p *printer) (*build.Result, error) {
 	began := a.now()
-	result, err := build.Build(ctx, e, spec, lock, t)
+	builder := build.Builder{Engine: e, Listings: a.listings()}
+	result, err := builder.Build(ctx, spec, lock, t)
 	if err != nil {
 		return nil, err
 	}

@@ -178,7 +178,7 @@ func makeBundle(ctx context.Context, r *release, config *bundle.Config, image *p
 // bundleRecord says what a bundle was made of: the spec and the pinned image.
 func bundleRecord(r *release, config *bundle.Config, image *product, created time.Time) attest.Record {
 	return attest.Record{
-		Builder:    build.Builder,
+		Builder:    build.BuilderID,
 		Created:    created,
 		Parameters: map[string]any{"bundle": config.Name, "version": image.version},
 		Materials: []attest.Material{{

@@ -116,6 +116,7 @@ type registriesKey struct{}
 func (w *world) setup(env *testscript.Env) error {
 	env.Setenv("IMGCTL_CACHE", filepath.Join(env.WorkDir, "cache"))
 	env.Setenv("IMGCTL_ARCHIVE", w.debian.URL)
+	env.Setenv("IMGCTL_SNAPSHOT", "http://127.0.0.1:1") // never the real one
 	env.Setenv("IMGCTL_UPSTREAM", w.kube.URL)
 	env.Setenv("IMGCTL_REKOR", w.kube.URL)
 	env.Setenv("IMGCTL_TRUSTED_ROOT", filepath.Join(env.WorkDir, "trusted_root.json"))
@@ -270,6 +271,10 @@ packages:
   keyring: keyring.gpg
   install: [INSTALL]
 entrypoint: [/usr/local/bin/kubelet]
+gates:
+  setuid: [/usr/bin/tool-setuid]
+  worldWritable: [/run/lock, /tmp, /var/tmp]
+  unowned: [/etc/machine-id, /etc/mtab]
 `,
 	"typhoon/bundle.yaml": `apiVersion: imgctl.dev/v1
 kind: Bundle

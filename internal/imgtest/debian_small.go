@@ -58,6 +58,7 @@ func baseFiles() Deb {
 			Dir("tmp", 0o1777), Dir("usr/bin", 0), Dir("usr/lib", 0), Dir("usr/sbin", 0), Dir("var/lib", 0), Dir("var/tmp", 0o1777),
 			{Path: "etc/debian_version", Body: "13.8\n"},
 			{Path: "etc/issue", Body: "Debian GNU/Linux 13 \\n \\l\n\n"},
+			{Path: "usr/bin/sh", Body: "what scripts name as their interpreter\n", Mode: 0o755},
 			{Path: "usr/lib/os-release", Body: "PRETTY_NAME=\"Debian GNU/Linux 13 (trixie)\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID=\"13\"\nID=debian\n"},
 			{Path: "usr/share/doc/base-files/copyright", Body: debCopyright("GPL-2+")},
 			{Path: "usr/share/doc/base-files/changelog.gz", Body: "left out of images"},

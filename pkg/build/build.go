@@ -12,15 +12,17 @@ package build
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/imgctl/imgctl/pkg/attest"
+	"github.com/imgctl/imgctl/pkg/build/inspect"
 )
 
-// Builder is the URI of who builds, as it stands in the provenance.
-const Builder = "https://github.com/imgctl/imgctl"
+// BuilderID is the URI of who builds, as it stands in the provenance.
+const BuilderID = "https://github.com/imgctl/imgctl"
 
 // Engine makes the image of one platform, and says what it was made of. It must
 // be safe for concurrent use: platforms are built side by side.
@@ -34,37 +36,70 @@ type Result struct {
 	Index  v1.ImageIndex
 	Record attest.Record // what the index was made of: all that its images were made of
 	Images map[string]v1.Image
-	// Records say what each image was made of. The keys, as those of Images, are platforms: "linux/amd64".
+	// Contents are the file systems of the images, as they were checked.
+	Contents map[string]*inspect.FS
+	// Records say what each image was made of. The keys, as those of Images and Contents, are platforms: "linux/amd64".
 	Records map[string]attest.Record
+}
+
+// Builder builds, and remembers what it found in layers.
+type Builder struct {
+	Engine   Engine
+	Listings *inspect.Cache // nil: every layer is read each time
+}
+
+// Build is [Builder.Build] of a builder that remembers nothing.
+func Build(ctx context.Context, e Engine, s *Spec, l *Lock, t Target) (*Result, error) {
+	return Builder{Engine: e}.Build(ctx, s, l, t)
 }
 
 // Build makes the image of every platform of t, which is one of the spec's
 // targets, and an index of them. l must answer s, else the error is a
 // [*StaleError]. When one platform fails there is no index.
 //
+// Whatever the engine says that it made is read and checked: it must be for the
+// platform, and have nothing that the spec's gates do not let through ([*GateError]).
+//
 // The time in the image is l.Created; set that field to use another one, such as
 // that of SOURCE_DATE_EPOCH (see [ParseEpoch]).
-func Build(ctx context.Context, e Engine, s *Spec, l *Lock, t Target) (*Result, error) {
+func (b Builder) Build(ctx context.Context, s *Spec, l *Lock, t Target) (*Result, error) {
 	if err := l.Check(s); err != nil {
 		return nil, err
 	}
 	platforms := s.platforms()
-	images := make([]v1.Image, len(platforms))
-	records := make([]attest.Record, len(platforms))
+	r := &Result{Target: t, Images: make(map[string]v1.Image), Contents: make(map[string]*inspect.FS), Records: make(map[string]attest.Record)}
+	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
-	for i, p := range platforms {
+	for _, p := range platforms {
 		g.Go(func() error {
-			var err error
-			if images[i], records[i], err = e.Build(ctx, newInput(s, l, t, p)); err != nil {
-				return fmt.Errorf("build %s %s: %w", t.Tag(), p, err)
+			in := newInput(s, l, t, p)
+			img, contents, record, err := b.one(ctx, in)
+			if err != nil {
+				return fmt.Errorf("build %s: %w", in.name(), err)
 			}
-			return at(checkImage(images[i], p), "build %s %s", t.Tag(), p)
+			mu.Lock()
+			defer mu.Unlock()
+			r.Images[p.String()], r.Contents[p.String()], r.Records[p.String()] = img, contents, record
+			return nil
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	return assemble(s, l, t, platforms, images, records)
+	return r, r.assemble(s, l, platforms)
+}
+
+// one makes the image of one platform and checks it.
+func (b Builder) one(ctx context.Context, in Input) (v1.Image, *inspect.FS, attest.Record, error) {
+	img, record, err := b.Engine.Build(ctx, in)
+	if err != nil {
+		return nil, nil, attest.Record{}, err
+	}
+	if err := checkImage(img, in.Platform); err != nil {
+		return nil, nil, attest.Record{}, err
+	}
+	contents, err := in.Check(ctx, img, b.Listings)
+	return img, contents, record, err
 }
 
 // checkImage compares what an engine made with what was asked for.
@@ -80,17 +115,17 @@ func checkImage(img v1.Image, want v1.Platform) error {
 	return nil
 }
 
-// assemble makes the index. Platforms are sorted.
-func assemble(s *Spec, l *Lock, t Target, platforms []v1.Platform, images []v1.Image, records []attest.Record) (*Result, error) {
-	r := &Result{Target: t, Images: make(map[string]v1.Image), Records: make(map[string]attest.Record)}
+// assemble makes the index of the images, and the record of all of them.
+func (r *Result) assemble(s *Spec, l *Lock, platforms []v1.Platform) error {
+	images, records := make([]v1.Image, len(platforms)), make([]attest.Record, len(platforms))
 	for i, p := range platforms {
-		r.Images[p.String()], r.Records[p.String()] = images[i], records[i]
+		images[i], records[i] = r.Images[p.String()], r.Records[p.String()]
 	}
-	index, err := makeIndex(s, l, t, platforms, images)
+	index, err := makeIndex(s, l, r.Target, platforms, images)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	r.Index = index
-	r.Record = attest.Union(attest.Record{Builder: Builder, Created: l.Created, Parameters: s.parameters(t)}, records...)
-	return r, nil
+	r.Record = attest.Union(attest.Record{Builder: BuilderID, Created: l.Created, Parameters: s.parameters(r.Target)}, records...)
+	return nil
 }

@@ -226,7 +226,7 @@ func TestTheRepositorysLockAnswersItsSpec(t *testing.T) {
 	if !bytes.Equal(data, file) {
 		t.Error("the lock is not written as imgctl writes it")
 	}
-	if l.Created.After(time.Now().AddDate(1, 0, 0)) || len(l.Debian.Packages["default"]["linux/arm64"]) < 100 {
-		t.Errorf("created %v, %d packages", l.Created, len(l.Debian.Packages["default"]["linux/arm64"]))
+	if l.Created.After(time.Now().AddDate(1, 0, 0)) {
+		t.Errorf("created %v", l.Created)
 	}
 }

@@ -77,7 +77,7 @@ func (in Input) Record(m Made) (attest.Record, error) {
 		return attest.Record{}, err
 	}
 	sum := sha256.Sum256(lock)
-	r := attest.Record{Builder: Builder, Created: in.Lock.Created.UTC(), Platform: in.Platform.String(), Parameters: in.Spec.parameters(in.Target),
+	r := attest.Record{Builder: BuilderID, Created: in.Lock.Created.UTC(), Platform: in.Platform.String(), Parameters: in.Spec.parameters(in.Target),
 		Internal: m.Engine, Materials: []attest.Material{document(SpecFile, in.Spec.sum), document(LockFile, hex.EncodeToString(sum[:]))}}
 	if in.Spec.keyring != nil {
 		keyring := sha256.Sum256(in.Spec.keyring)

@@ -15,6 +15,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/imgctl/imgctl/internal/strict"
+	"github.com/imgctl/imgctl/pkg/build/inspect"
 	"github.com/imgctl/imgctl/pkg/build/layer"
 	"github.com/imgctl/imgctl/pkg/build/rootfs"
 	"github.com/imgctl/imgctl/pkg/upstream"
@@ -46,7 +47,8 @@ type Spec struct {
 	Labels      map[string]string `yaml:"labels"`      // of the image's config
 	Annotations map[string]string `yaml:"annotations"` // of manifests and index
 
-	Compression Compression `yaml:"compression"`
+	Compression Compression   `yaml:"compression"`
+	Gates       inspect.Gates `yaml:"gates"` // what the image may have although [Build] refuses it in others
 
 	dir     string
 	sum     string // sha256 of the file
@@ -87,6 +89,7 @@ type Variant struct {
 	Name      string   `yaml:"name"`    // "full"; it ends the tag, unless the variant is the first
 	Install   []string `yaml:"install"` // packages
 	Additions `yaml:",inline"`
+	Gates     inspect.Gates `yaml:"gates"`
 }
 
 // Upstream says what comes from Kubernetes.
@@ -235,6 +238,7 @@ func (s *Spec) variant(name string) *Spec {
 		if v.Name == name {
 			one.Additions = s.Additions.with(v.Additions)
 			one.Packages.Install = slices.Concat(s.Packages.Install, v.Install)
+			one.Gates = s.Gates.Merge(v.Gates)
 		}
 	}
 	return &one

@@ -247,3 +247,22 @@ func TestWhatBelongsTogetherIsAskedForTogether(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// The example in the repository builds, with programs that stand in for the real ones.
+func TestTheExampleOfAControlPlaneImage(t *testing.T) {
+	w := newWorld(t)
+	text, err := os.ReadFile("../../images/kube-apiserver/image.yaml")
+	must(t, err)
+	w.write(t, build.SpecFile, string(text))
+	w.lock(t, nil)
+	r := w.mustBuild(t)
+	all := layers(t, r, "linux/arm64")
+	_, system := readLayer(t, all[0])
+	headers, _ := readLayer(t, all[1])
+	if _, there := headers["usr/local/bin/kube-apiserver"]; !there || len(all) != 2 {
+		t.Errorf("got %d layers, the last with %v", len(all), headers)
+	}
+	if passwd := string(system["etc/passwd"]); !strings.Contains(passwd, "kube-apiserver:x:11001:11001:") {
+		t.Errorf("got %q, want the account of the spec", passwd)
+	}
+}

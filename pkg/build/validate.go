@@ -62,7 +62,7 @@ func (s *Spec) validateVariants() error {
 	}
 	for _, name := range s.variants() {
 		one := s.variant(name)
-		err := cmp.Or(one.validateInstall(), one.validateAccounts(), one.validatePaths(), one.validateAlternatives())
+		err := cmp.Or(one.validateInstall(), one.validateAccounts(), one.validatePaths(), one.validateAlternatives(), at(one.Gates.Validate(), "gates"))
 		if err != nil && name != "" {
 			err = at(err, "variant %s", name)
 		}

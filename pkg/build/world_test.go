@@ -48,6 +48,10 @@ alternatives:
 environment: {PATH: "/usr/bin:/bin", LANG: C.UTF-8}
 entrypoint: [/usr/local/bin/kubelet]
 labels: {maintainer: nobody}
+gates:
+  setuid: [/usr/bin/tool-setuid]
+  worldWritable: [/run/lock, /tmp, /var/tmp]
+  unowned: [/etc/machine-id, /etc/mtab]
 annotations: {org.opencontainers.image.title: kubelet}
 `
 
@@ -82,6 +86,9 @@ func (w *world) release(t testing.TB, size int, versions ...string) {
 	for _, version := range versions {
 		binaries, err := imgtest.WritePrograms(t.TempDir(), version, size, "amd64", "arm64")
 		must(t, err)
+		for _, programs := range binaries {
+			programs["kube-apiserver"] = programs["kubelet"]
+		}
 		must(t, imgtest.Kube{Version: version, Binaries: binaries, Signer: sigstore}.Write(dir))
 	}
 	w.kube, err = imgtest.ServeKube(dir, "", sigstore.Rekor())
