@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,31 +15,67 @@ import (
 
 type lockCmd struct {
 	*app
-	from inputFlags
-	dir  string
+	from   inputFlags
+	dir    string
+	check  bool
+	update string // "", or which part: all, kubelet, packages
 }
 
 func newLock(a *app) *cobra.Command {
 	c := &lockCmd{app: a}
 	cmd := &cobra.Command{
-		Use:   "lock DIR",
+		Use:   "lock DIR [--check | --update [kubelet|packages]]",
 		Short: "Resolve every input of an image once, to a digest, in image.lock.json",
 		Long: `Resolve every input of the image spec in DIR to a digest, and write them to
 image.lock.json beside it. Builds read only the lock.
 
-The Debian archive is checked through the signature of its InRelease and the
-hash chain from there to each package. Upstream's files are fetched and proven
-as the spec demands; pins that the lock has for the same version are kept.`,
+The Debian archives are checked through the signature of each suite's InRelease
+and the hash chain from there to each package. Upstream's files are fetched and
+proven as the spec demands; pins that the lock has for the same version are kept.
+
+--check resolves again and compares, and writes nothing: exit code 0 says that
+nothing is newer, 3 that something is, and 6 that somebody could not be asked. The
+difference is on stdout, with the CVE ids that the changelogs of updated packages name.
+
+--update takes what is newer. A version that image.yaml names moves to the newest
+patch of its minor release, and is written there in its place; with "kubelet" or
+"packages" only that part moves. Where nothing is newer, no file is touched.`,
 		Example: `  imgctl lock images/kubelet
-  imgctl lock images/kubelet --archive https://deb.debian.org/debian`,
-		Args: exactArgs(1, "the directory of an image spec"),
+  imgctl lock images/kubelet --archive https://deb.debian.org/debian
+  imgctl lock images/kubelet --check
+  imgctl lock images/kubelet --update packages`,
+		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c.dir = args[0]
+			if err := c.arguments(cmd, args); err != nil {
+				return err
+			}
 			return wrap("lock "+c.dir, c.run(cmd.Context()))
 		},
 	}
 	c.from.register(cmd.Flags())
+	cmd.Flags().BoolVar(&c.check, "check", false, "compare the lock with what there is now, and write nothing")
+	cmd.Flags().StringVar(&c.update, "update", "", "take the newest of a `part`: kubelet, packages, or both when none is named")
+	cmd.Flags().Lookup("update").NoOptDefVal = "all"
 	return cmd
+}
+
+// arguments reads DIR and, since the value of --update is optional, the part that
+// may stand behind it as a word of its own.
+func (c *lockCmd) arguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 2 && c.update == "all" && slices.Contains([]string{"kubelet", "packages"}, args[1]) {
+		c.update, args = args[1], args[:1]
+	}
+	if err := exactArgs(1, "the directory of an image spec")(cmd, args); err != nil {
+		return err
+	}
+	c.dir = args[0]
+	switch {
+	case c.check && c.update != "":
+		return usage(errors.New("--check and --update: want one of them"))
+	case !slices.Contains([]string{"", "all", "kubelet", "packages"}, c.update):
+		return usage(fmt.Errorf("--update: got %q, want kubelet or packages", c.update))
+	}
+	return nil
 }
 
 func (c *lockCmd) run(ctx context.Context) error {
@@ -46,17 +83,22 @@ func (c *lockCmd) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var stale *build.StaleError
 	old, err := build.LoadLock(c.dir)
-	if err != nil && !errors.As(err, &stale) {
+	var stale *build.StaleError
+	if err != nil && (c.check || !errors.As(err, &stale)) {
 		return err
 	}
-	p := c.printer()
-	inputs, err := c.inputs(c.from, spec, p)
+	inputs, err := c.inputs(c.from, spec, c.printer())
 	if err != nil {
 		return err
 	}
 	locker := &build.Locker{Upstream: inputs.upstream, Debian: inputs.debian}
+	switch {
+	case c.check:
+		return c.runCheck(ctx, locker, spec, old)
+	case c.update != "" && old != nil:
+		return c.runUpdate(ctx, locker, spec, old)
+	}
 	lock, err := locker.Lock(ctx, spec, old)
 	if err != nil {
 		return err
@@ -67,8 +109,53 @@ func (c *lockCmd) run(ctx context.Context) error {
 	if c.output == "json" {
 		return printJSON(c.stdout, lock)
 	}
-	c.summarise(lock, p)
+	c.summarise(lock, c.printer())
 	return nil
+}
+
+// runCheck prints what is newer than the lock.
+func (c *lockCmd) runCheck(ctx context.Context, locker *build.Locker, spec *build.Spec, old *build.Lock) error {
+	d, err := locker.Check(ctx, spec, old)
+	if err != nil {
+		return err
+	}
+	if err := c.printDiff(d); err != nil {
+		return err
+	}
+	switch {
+	case !d.Empty():
+		return reported(hint(coded(exitDiffers, fmt.Errorf("%s newer", newerText(d))), "imgctl lock %s --update", c.dir))
+	case len(d.Unknown) > 0:
+		return reported(coded(exitUnreachable, fmt.Errorf("cannot tell whether something is newer: %s", d.Unknown[0])))
+	}
+	c.printer().line("lock", "nothing is newer")
+	return nil
+}
+
+// runUpdate takes what is newer. The spec is written before the lock: should this
+// end in between, the lock says that it is stale, and locking completes it.
+func (c *lockCmd) runUpdate(ctx context.Context, locker *build.Locker, spec *build.Spec, old *build.Lock) error {
+	part := build.Update{Kubelet: c.update != "packages", Packages: c.update != "kubelet"}
+	next, lock, err := locker.Update(ctx, spec, old, part)
+	if err != nil {
+		return err
+	}
+	d := build.Diff(old, lock)
+	if d.Empty() && old.Check(spec) == nil {
+		c.printer().line("lock", "nothing is newer")
+		return c.printDiff(build.LockDiff{})
+	}
+	if err := locker.Explain(ctx, &d, old, lock); err != nil {
+		return err
+	}
+	if err := next.SaveVersions(); err != nil {
+		return err
+	}
+	if err := lock.Save(c.dir); err != nil {
+		return err
+	}
+	c.summarise(lock, c.printer())
+	return c.printDiff(d)
 }
 
 // summarise says what was locked.

@@ -80,6 +80,10 @@ func TestScripts(t *testing.T) {
 			"heal":     healRegistry,
 			"dead":     deadRegistry,
 			"edit":     editFile,
+			"world":    ownWorld(t),
+			"released": releaseKubernetes,
+			"secured":  secureDebian,
+			"retired":  retirePackage,
 		},
 		RequireExplicitExec: true,
 	})
@@ -124,6 +128,7 @@ func (w *world) setup(env *testscript.Env) error {
 	env.Setenv("HOME", env.WorkDir)
 	env.Values[registriesKey{}] = map[string]*imgtest.Registry{}
 	env.Values[stallsKey{}] = map[string]*stall{}
+	env.Values[mutableKey{}] = new(*mutable)
 	for name, data := range map[string][]byte{"trusted_root.json": w.trusted, "keyring.gpg": w.debian.Keyring} {
 		if err := os.WriteFile(filepath.Join(env.WorkDir, name), data, 0o644); err != nil {
 			return err

@@ -40,7 +40,7 @@ func (k *Locker) newest(ctx context.Context, s *Spec) []answer {
 		}
 		g.Go(func() error {
 			a := answer{asked: v}
-			if a.version, a.err = k.Upstream.Resolve(ctx, channel); a.err != nil {
+			if a.version, a.err = k.Upstream.Resolve(ctx, channel); a.err != nil && channel != v {
 				a.err = fmt.Errorf("%s: %w", v, a.err)
 			}
 			answers[i] = a
