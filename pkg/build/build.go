@@ -126,6 +126,16 @@ func (r *Result) assemble(s *Spec, l *Lock, platforms []v1.Platform) error {
 		return err
 	}
 	r.Index = index
-	r.Record = attest.Union(attest.Record{Builder: BuilderID, Created: l.Created, Parameters: s.parameters(r.Target)}, records...)
+	r.Record = attest.Union(attest.Record{Builder: BuilderID, Created: l.Created, Parameters: s.parameters(l, r.Target), Internal: internal(platforms, records)}, records...)
 	return nil
+}
+
+// internal is what every engine says of itself, by platform: what decided the
+// bytes of the index beside its input.
+func internal(platforms []v1.Platform, records []attest.Record) map[string]any {
+	each := make(map[string]any)
+	for i, p := range platforms {
+		each[p.String()] = records[i].Internal
+	}
+	return each
 }

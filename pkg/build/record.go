@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/package-url/packageurl-go"
 
@@ -77,7 +78,7 @@ func (in Input) Record(m Made) (attest.Record, error) {
 		return attest.Record{}, err
 	}
 	sum := sha256.Sum256(lock)
-	r := attest.Record{Builder: BuilderID, Created: in.Lock.Created.UTC(), Platform: in.Platform.String(), Parameters: in.Spec.parameters(in.Target),
+	r := attest.Record{Builder: BuilderID, Created: in.Lock.Created.UTC(), Platform: in.Platform.String(), Parameters: in.Spec.parameters(in.Lock, in.Target),
 		Internal: m.Engine, Materials: []attest.Material{document(SpecFile, in.Spec.sum), document(LockFile, hex.EncodeToString(sum[:]))}}
 	if in.Spec.keyring != nil {
 		keyring := sha256.Sum256(in.Spec.keyring)
@@ -118,8 +119,9 @@ func (in Input) programMaterials(m Made) []attest.Material {
 }
 
 // parameters is what provenance says that the user asked for.
-func (s *Spec) parameters(t Target) map[string]any {
+func (s *Spec) parameters(l *Lock, t Target) map[string]any {
 	return map[string]any{
+		"created":   l.Created.UTC().Format(time.RFC3339), // not the lock's own when SOURCE_DATE_EPOCH says another
 		"platforms": s.Platforms,
 		"version":   t.Version,
 		"variant":   t.Variant,

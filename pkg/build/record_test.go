@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/imgctl/imgctl/pkg/attest"
 )
@@ -41,6 +42,14 @@ func TestARecordNamesEveryInputByItsDigest(t *testing.T) {
 		must(t, err)
 		_, err = attest.Provenance(record)
 		must(t, err)
+	}
+	if got, want := again.Record.Parameters["created"], l.Created.UTC().Format(time.RFC3339); got != want {
+		t.Errorf("created: got %v, want %s", got, want)
+	}
+	for platform, record := range again.Records {
+		if got := again.Record.Internal[platform]; asJSON(t, got) != asJSON(t, record.Internal) || record.Internal["engine"] != "layers" {
+			t.Errorf("%s: got %v, want %v", platform, got, record.Internal)
+		}
 	}
 	if len(again.Record.Materials) <= len(again.Records["linux/arm64"].Materials) {
 		t.Error("the index has not the materials of both platforms")
