@@ -106,6 +106,41 @@ func TestAttestationOfAnotherDigestDoesNotCount(t *testing.T) {
 	}
 }
 
+// What is handed out was signed by as many keys as the policy asks for, about that manifest.
+func TestAttestationsAreThoseThatCount(t *testing.T) {
+	k, other, mallory, a := imgtest.SigningKey(t), imgtest.SigningKey(t), imgtest.SigningKey(t), newRegistry(t)
+	p, err := policyOf(t, k, other, "rules:\n- repositories: ["+a+"]\n  signers: {threshold: 2, any: [{key: {file: k.pub}}, {key: {file: l.pub}}]}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := imgtest.SmallIndex(t, "kubelet")
+	h := imgtest.Release{Repository: a, Content: index, Signers: signers(k, other)}.Push(t)
+	d := describe(t, index)
+	attach(t, a, k, d, attest.PredicateSPDX, `{"by":"one key"}`)
+	attach(t, a, mallory, d, attest.PredicateSPDX, `{"by":"one key"}`)
+	for _, signer := range []*sign.Key{k, other} {
+		attach(t, a, signer, d, attest.PredicateProvenance, provenanceBy)
+	}
+	v, err := newWorld(t, p).Verify(t.Context(), Subject{a, h})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := v.Attestations(h)
+	if len(got) != 1 || got[0].PredicateType != attest.PredicateProvenance || string(got[0].Predicate) != provenanceBy {
+		t.Errorf("got %s, want the provenance that both have signed", got)
+	}
+	m, err := index.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := v.Attestations(m.Manifests[0].Digest); len(got) > 0 {
+		t.Errorf("of a manifest that nobody attested: got %s", got)
+	}
+	if got := new(Verified).Attestations(h); got != nil {
+		t.Errorf("of nothing verified: got %s", got)
+	}
+}
+
 // An attestation says what something is made of; it does not say "use it".
 func TestAttestationIsNoSignature(t *testing.T) {
 	k, a := imgtest.SigningKey(t), newRegistry(t)

@@ -95,7 +95,7 @@ func (c *collector) checkBundle(doc []byte, h v1.Hash) finding {
 	if err != nil {
 		return finding{answer: bad, reason: Malformed, err: err}
 	}
-	return finding{answer: good, key: key, predicateType: s.PredicateType, builder: s.builder()}
+	return finding{answer: good, key: key, predicateType: s.PredicateType, predicate: s.Predicate, builder: s.builder()}
 }
 
 // signer returns the key of the rule that made the signature, whatever the

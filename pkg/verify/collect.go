@@ -22,6 +22,7 @@ type finding struct {
 
 	key           *trustedKey
 	predicateType string // predicateSignature: a signature in the narrow sense
+	predicate     []byte // as it was signed
 	builder       string // of provenance
 
 	reason Reason // why it does not count

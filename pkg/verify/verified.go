@@ -23,6 +23,13 @@ type Verified struct {
 	sources  []*oci.Repository
 	report   Report
 	blobs    map[v1.Hash]v1.Descriptor // what the manifests name
+	attested map[v1.Hash][]Attestation // by manifest
+}
+
+// Attestation is what is said about a manifest beyond that it may be used.
+type Attestation struct {
+	PredicateType string
+	Predicate     []byte // JSON, as it was signed
 }
 
 // Report says what was found, for people and as JSON.
@@ -78,6 +85,18 @@ func (v *Verified) Children() []*oci.Manifest {
 // clone keeps what was verified from being changed by those who read it.
 func clone(m *oci.Manifest) *oci.Manifest {
 	return &oci.Manifest{Descriptor: m.Descriptor, Body: bytes.Clone(m.Body)}
+}
+
+// Attestations returns what is attested of h, which is the subject or a manifest
+// that it names, in the order in which it was found: that which as many of the
+// policy's keys have signed as must sign the content. What the policy did not
+// ask for need not be complete: a source may not have been asked.
+func (v *Verified) Attestations(h v1.Hash) []Attestation {
+	var all []Attestation
+	for _, a := range v.attested[h] {
+		all = append(all, Attestation{a.PredicateType, bytes.Clone(a.Predicate)})
+	}
+	return all
 }
 
 // Report returns what was found.
@@ -139,6 +158,7 @@ func (c *collector) verified() *Verified {
 		subject:  c.subject,
 		manifest: c.parts[0].manifest,
 		blobs:    make(map[v1.Hash]v1.Descriptor),
+		attested: make(map[v1.Hash][]Attestation),
 		report:   c.report(),
 	}
 	for _, p := range c.parts[1:] {
@@ -148,6 +168,7 @@ func (c *collector) verified() *Verified {
 		for _, d := range p.blobs {
 			v.blobs[d.Digest] = d
 		}
+		v.attested[p.digest()] = p.attestations(c.rule.threshold)
 	}
 	v.sources = c.answering()
 	for _, s := range c.from {
@@ -156,6 +177,21 @@ func (c *collector) verified() *Verified {
 		}
 	}
 	return v
+}
+
+// attestations returns what at least threshold keys attest of the part.
+func (p *part) attestations(threshold int) []Attestation {
+	var all []Attestation
+	for i, f := range p.findings {
+		same := func(g finding) bool {
+			return g.predicateType == f.predicateType && bytes.Equal(g.predicate, f.predicate)
+		}
+		counts := f.answer == good && f.predicateType != predicateSignature && len(p.signers(same)) >= threshold
+		if counts && !slices.ContainsFunc(p.findings[:i], func(g finding) bool { return g.answer == good && same(g) }) {
+			all = append(all, Attestation{f.predicateType, f.predicate})
+		}
+	}
+	return all
 }
 
 // answering returns the sources that could be asked.
