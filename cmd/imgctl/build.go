@@ -16,10 +16,13 @@ import (
 
 type buildCmd struct {
 	*app
-	from inputFlags
-	only targetFlags
-	dir  string
-	out  string
+	from    inputFlags
+	only    targetFlags
+	workers buildkitFlags
+	dir     string
+	out     string
+	report  bool
+	compare bool
 }
 
 // builtImages is what `imgctl build --json` prints.
@@ -40,6 +43,8 @@ type builtPlatform struct {
 	Platform string       `json:"platform"`
 	Digest   string       `json:"digest"`
 	Layers   []builtLayer `json:"layers"`
+	// Report is what is in the image, with --report.
+	Report *inspect.Report `json:"report,omitempty"`
 }
 
 type builtLayer struct {
@@ -55,9 +60,14 @@ func newBuild(a *app) *cobra.Command {
 		Long: `Build one image for each platform of the spec in DIR and an index of them, for
 every version and variant, and write them as an OCI layout. Only image.yaml and
 image.lock.json decide what goes in: the same two give the same digests on any
-machine. No root, daemon, chroot or emulation is needed.`,
+machine. No root, daemon, chroot or emulation is needed.
+
+With --builder buildkit the packages are installed by dpkg, with their own scripts, on
+BuildKit workers. --compare builds with both engines and compares what they made file
+by file; what may differ stands in compare.yaml beside the spec.`,
 		Example: `  imgctl build images/kubelet -o dist
-  imgctl build images/kubelet --variant slim -o dist
+  imgctl build images/kubelet --variant slim --report
+  imgctl build images/kubelet --compare --addr unix:///run/buildkit/buildkitd.sock
   SOURCE_DATE_EPOCH=1780000000 imgctl build images/kubelet -o dist --json`,
 		Args: exactArgs(1, "the directory of an image spec"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -65,15 +75,22 @@ machine. No root, daemon, chroot or emulation is needed.`,
 			return wrap("build "+c.dir, c.run(cmd.Context()))
 		},
 	}
-	cmd.Flags().StringVarP(&c.out, "output", "o", "", "`directory` of the OCI layout (required)")
-	c.only.register(cmd.Flags())
-	c.from.register(cmd.Flags())
+	f := cmd.Flags()
+	f.StringVarP(&c.out, "output", "o", "", "`directory` of the OCI layout (required, unless --report or --compare says what else it is for)")
+	f.BoolVar(&c.report, "report", false, "print what is in each image, and what takes the space")
+	f.BoolVar(&c.compare, "compare", false, "build with both engines and compare every file; exit code 3 when one differs")
+	c.workers.register(f)
+	c.only.register(f)
+	c.from.register(f)
 	return cmd
 }
 
 func (c *buildCmd) run(ctx context.Context) error {
-	if c.out == "" {
+	if c.out == "" && !c.report && !c.compare {
 		return usage(fmt.Errorf("--output: got nothing, want a directory"))
+	}
+	if err := c.workers.check(); err != nil {
+		return err
 	}
 	im, err := c.fetchImage(ctx, c.from, c.dir, c.only)
 	if err != nil {
@@ -82,23 +99,52 @@ func (c *buildCmd) run(ctx context.Context) error {
 	if err := c.applyEpoch(im.lock); err != nil {
 		return err
 	}
-	engine := c.layers(im.inputs)
+	if c.compare {
+		return c.compareEngines(ctx, im)
+	}
+	engine, err := c.engine(im.inputs)
+	if err != nil {
+		return err
+	}
 	var built []builtIndex
 	for _, t := range im.targets {
 		result, err := c.buildImage(ctx, engine, im.spec, im.lock, t, c.printer())
 		if err != nil {
 			return err
 		}
-		if err := c.write(ctx, result); err != nil {
-			return err
-		}
-		b, err := describeBuilt(result)
+		b, err := c.finish(ctx, result)
 		if err != nil {
 			return err
 		}
 		built = append(built, b)
 	}
 	return c.print(built)
+}
+
+// engine is the one that --builder names.
+func (c *buildCmd) engine(in inputs) (build.Engine, error) {
+	if c.workers.builder == "buildkit" {
+		return c.workers.engine(c.app, in)
+	}
+	return c.layers(in), nil
+}
+
+// finish writes an image to where it was asked for, and describes it.
+func (c *buildCmd) finish(ctx context.Context, result *build.Result) (builtIndex, error) {
+	if c.out != "" {
+		if err := c.write(ctx, result); err != nil {
+			return builtIndex{}, err
+		}
+	}
+	b, err := describeBuilt(result)
+	if err != nil || !c.report {
+		return b, err
+	}
+	for i, p := range b.Platforms {
+		report := result.Contents[p.Platform].Report()
+		b.Platforms[i].Report = &report
+	}
+	return b, nil
 }
 
 // write puts an index into the layout.
@@ -194,7 +240,7 @@ func describeBuilt(result *build.Result) (builtIndex, error) {
 		if err != nil {
 			return builtIndex{}, err
 		}
-		b.Platforms = append(b.Platforms, builtPlatform{platform, h.String(), layers})
+		b.Platforms = append(b.Platforms, builtPlatform{Platform: platform, Digest: h.String(), Layers: layers})
 	}
 	return b, nil
 }
@@ -204,7 +250,16 @@ func (c *buildCmd) print(built []builtIndex) error {
 		return printJSON(c.stdout, builtImages{header("Built"), built})
 	}
 	for _, b := range built {
-		fmt.Fprintf(c.stdout, "oci:%s@%s\n", c.out, b.Digest)
+		if !c.report {
+			fmt.Fprintf(c.stdout, "oci:%s@%s\n", c.out, b.Digest)
+			continue
+		}
+		for _, p := range b.Platforms {
+			if err := printReport(c.stdout, b.Tag+" "+p.Platform, *p.Report); err != nil {
+				return err
+			}
+			fmt.Fprintln(c.stdout)
+		}
 	}
 	return nil
 }

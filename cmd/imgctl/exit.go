@@ -15,6 +15,7 @@ import (
 	"github.com/imgctl/imgctl/internal/download"
 	"github.com/imgctl/imgctl/internal/strict"
 	"github.com/imgctl/imgctl/pkg/build"
+	"github.com/imgctl/imgctl/pkg/build/inspect"
 	"github.com/imgctl/imgctl/pkg/build/layer"
 	"github.com/imgctl/imgctl/pkg/oci"
 	"github.com/imgctl/imgctl/pkg/upstream"
@@ -61,7 +62,7 @@ var exitCodes = []exitCode{
 	{exitChanged, "changed", "a tag points at other bytes than it should"},
 	{exitUnsigned, "unsigned", "everybody answered and there is no signature"},
 	{exitWrongSigner, "wrong-signer", "there are signatures, none by a signer that the policy names"},
-	{exitPolicy, "policy", "the policy does not admit it: no rule, an attestation missing"},
+	{exitPolicy, "policy", "the policy does not admit it: no rule, an attestation missing; or the gates of a spec do not admit the image"},
 	{exitExpired, "expired", "signed metadata is past its date, or older than what was seen before"},
 	{exitUnsafe, "unsafe", "an archive or bundle has an entry that is not safe to write"},
 	{exitInterrupted, "interrupted", "Ctrl-C or SIGTERM; run the same command again to go on"},
@@ -174,8 +175,14 @@ func inputExit(err error) int {
 		entry      *deb.EntryError
 		stale      *build.StaleError
 		changed    *layer.ChangedError
+		gate       *build.GateError
+		odd        *inspect.EntryError
 	)
 	switch {
+	case errors.As(err, &gate):
+		return exitPolicy
+	case errors.As(err, &odd):
+		return exitUnsafe
 	case errors.As(err, &incomplete): // some files of a release are there: worth another try
 		return exitUnreachable
 	case errors.Is(err, upstream.ErrNoSignature):
