@@ -73,17 +73,12 @@ type Made struct {
 
 // Record says what the image of one platform was made of.
 func (in Input) Record(m Made) (attest.Record, error) {
-	lock, err := in.Lock.Bytes()
+	documents, err := Documents(in.Spec, in.Lock)
 	if err != nil {
 		return attest.Record{}, err
 	}
-	sum := sha256.Sum256(lock)
-	r := attest.Record{Builder: BuilderID, Created: in.Lock.Created.UTC(), Platform: in.Platform.String(), Parameters: in.Spec.parameters(in.Lock, in.Target),
-		Internal: m.Engine, Materials: []attest.Material{document(SpecFile, in.Spec.sum), document(LockFile, hex.EncodeToString(sum[:]))}}
-	if in.Spec.keyring != nil {
-		keyring := sha256.Sum256(in.Spec.keyring)
-		r.Materials = append(r.Materials, document(in.Spec.Packages.Keyring, hex.EncodeToString(keyring[:])))
-	}
+	r := attest.Record{Builder: BuilderID, Created: in.Lock.Created.UTC(), Platform: in.Platform.String(),
+		Parameters: in.Spec.parameters(in.Lock, in.Target), Internal: m.Engine, Materials: documents}
 	for _, s := range in.Lock.Debian.Suites {
 		r.Materials = append(r.Materials, attest.Material{Name: "InRelease", Type: attest.TypeFile, URI: "dists/" + s.Suite + "/InRelease",
 			Digests: map[string]string{"sha256": s.InRelease}, Proofs: []string{string(upstream.Signature)}})
@@ -134,6 +129,22 @@ func (s *Spec) parameters(l *Lock, t Target) map[string]any {
 
 // kubernetesLicense is the licence of Kubernetes' own programs. Their modules have others.
 const kubernetesLicense = "Apache-2.0"
+
+// Documents describes the files that say what the images are: image.yaml, the
+// lock as it is now (see [Lock.Created]), and the keyring when there is one.
+func Documents(s *Spec, l *Lock) ([]attest.Material, error) {
+	lock, err := l.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(lock)
+	documents := []attest.Material{document(SpecFile, s.sum), document(LockFile, hex.EncodeToString(sum[:]))}
+	if s.keyring != nil {
+		keyring := sha256.Sum256(s.keyring)
+		documents = append(documents, document(s.Packages.Keyring, hex.EncodeToString(keyring[:])))
+	}
+	return documents, nil
+}
 
 func document(name, sha256 string) attest.Material {
 	return attest.Material{Name: name, Type: attest.TypeFile, Digests: map[string]string{"sha256": sha256}}
