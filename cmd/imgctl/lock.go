@@ -49,7 +49,7 @@ patch of its minor release, and is written there in its place; with "kubelet" or
 			if err := c.arguments(cmd, args); err != nil {
 				return err
 			}
-			return wrap("lock "+c.dir, c.run(cmd.Context()))
+			return c.run(cmd.Context())
 		},
 	}
 	c.from.register(cmd.Flags())
@@ -79,20 +79,10 @@ func (c *lockCmd) arguments(cmd *cobra.Command, args []string) error {
 }
 
 func (c *lockCmd) run(ctx context.Context) error {
-	spec, err := build.LoadSpec(c.dir)
+	locker, spec, old, err := c.load()
 	if err != nil {
-		return err
+		return c.failed(err)
 	}
-	old, err := build.LoadLock(c.dir)
-	var stale *build.StaleError
-	if err != nil && (c.check || !errors.As(err, &stale)) {
-		return err
-	}
-	inputs, err := c.inputs(c.from, spec, c.printer())
-	if err != nil {
-		return err
-	}
-	locker := &build.Locker{Upstream: inputs.upstream, Debian: inputs.debian}
 	switch {
 	case c.check:
 		return c.runCheck(ctx, locker, spec, old)
@@ -101,16 +91,37 @@ func (c *lockCmd) run(ctx context.Context) error {
 	}
 	lock, err := locker.Lock(ctx, spec, old)
 	if err != nil {
-		return err
+		return err // which names the directory
 	}
 	if err := lock.Save(c.dir); err != nil {
-		return err
+		return c.failed(err)
 	}
 	if c.output == "json" {
 		return printJSON(c.stdout, lock)
 	}
 	c.summarise(lock, c.printer())
 	return nil
+}
+
+// failed names the command in an error that does not do so itself.
+func (c *lockCmd) failed(err error) error { return wrap("lock "+c.dir, err) }
+
+// load reads the files in the directory. The lock is nil when there is none yet.
+func (c *lockCmd) load() (*build.Locker, *build.Spec, *build.Lock, error) {
+	spec, err := build.LoadSpec(c.dir)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	old, err := build.LoadLock(c.dir)
+	var stale *build.StaleError
+	if err != nil && (c.check || !errors.As(err, &stale)) {
+		return nil, nil, nil, err
+	}
+	inputs, err := c.inputs(c.from, spec, c.printer())
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return &build.Locker{Upstream: inputs.upstream, Debian: inputs.debian}, spec, old, nil
 }
 
 // runCheck prints what is newer than the lock.
@@ -120,13 +131,14 @@ func (c *lockCmd) runCheck(ctx context.Context, locker *build.Locker, spec *buil
 		return err
 	}
 	if err := c.printDiff(d); err != nil {
-		return err
+		return c.failed(err)
 	}
 	switch {
 	case !d.Empty():
-		return reported(hint(coded(exitDiffers, fmt.Errorf("%s newer", newerText(d))), "imgctl lock %s --update", c.dir))
+		newer := coded(exitDiffers, c.failed(fmt.Errorf("%s newer", newerText(d))))
+		return reported(hint(newer, "imgctl lock %s --update", c.dir))
 	case len(d.Unknown) > 0:
-		return reported(coded(exitUnreachable, fmt.Errorf("cannot tell whether something is newer: %s", d.Unknown[0])))
+		return reported(coded(exitUnreachable, c.failed(fmt.Errorf("cannot tell whether something is newer: %s", d.Unknown[0]))))
 	}
 	c.printer().line("lock", "nothing is newer")
 	return nil
@@ -146,13 +158,13 @@ func (c *lockCmd) runUpdate(ctx context.Context, locker *build.Locker, spec *bui
 		return c.printDiff(build.LockDiff{})
 	}
 	if err := locker.Explain(ctx, &d, old, lock); err != nil {
-		return err
+		return c.failed(err)
 	}
 	if err := next.SaveVersions(); err != nil {
-		return err
+		return c.failed(err)
 	}
 	if err := lock.Save(c.dir); err != nil {
-		return err
+		return c.failed(err)
 	}
 	c.summarise(lock, c.printer())
 	return c.printDiff(d)

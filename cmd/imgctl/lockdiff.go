@@ -119,14 +119,31 @@ func deltaText(n int64) string {
 	return "+" + bytesText(n)
 }
 
-// placesText names the images that a change is in, unless it is in all.
+// placesText names the images that a change is in, unless it is in all: a whole
+// variant by its name alone.
 func placesText(p build.PackageDiff, all []build.ImageDiff) []string {
 	if len(p.Images) == len(all) {
 		return nil
 	}
-	var places []string
+	platforms := make(map[string][]string) // of each variant, those with the change
 	for _, i := range p.Images {
-		places = append(places, strings.TrimSpace(i.Variant+" "+i.Platform))
+		platforms[i.Variant] = append(platforms[i.Variant], i.Platform)
+	}
+	var places []string
+	for _, variant := range sortedKeys(platforms) {
+		whole := 0
+		for _, i := range all {
+			if i.Variant == variant {
+				whole++
+			}
+		}
+		if variant != "" && len(platforms[variant]) == whole {
+			places = append(places, variant)
+			continue
+		}
+		for _, platform := range platforms[variant] {
+			places = append(places, strings.TrimSpace(variant+" "+platform))
+		}
 	}
 	return []string{"only in " + strings.Join(places, " and ")}
 }

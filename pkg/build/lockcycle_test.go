@@ -323,6 +323,27 @@ func TestOnlyThePartThatIsNamedMoves(t *testing.T) {
 	}
 }
 
+func TestAFileBesideTheSpecMovesOnlyWhenItIsLocked(t *testing.T) {
+	c := newCycle(t, "[v1.36.2]", "v1.36.2")
+	c.write(t, "tool-amd64", "one")
+	c.write(t, "tool-arm64", "two")
+	c.write(t, build.SpecFile, c.read(t, build.SpecFile)+"local: [{source: \"tool-{arch}\", path: /usr/bin/local}]\n")
+	l := c.lock(t, nil)
+	must(t, os.Remove(filepath.Join(c.dir, "tool-amd64")))
+	c.write(t, "tool-arm64", "three")
+	if moved := c.update(t, l, build.Update{Kubelet: true, Packages: true}); !slices.Equal(moved.Local, l.Local) {
+		t.Errorf("an update: got %+v", moved.Local)
+	}
+	if d := c.check(t, l); !d.Empty() {
+		t.Errorf("a check: got %+v", d)
+	}
+	c.write(t, "tool-amd64", "one")
+	d := build.Diff(l, c.lock(t, l))
+	if len(d.Local) != 1 || d.Local[0].Name != "tool-arm64" || d.Local[0].Change != build.Replaced {
+		t.Errorf("a lock: got %+v", d.Local)
+	}
+}
+
 // A crash between the two files leaves a lock that says it is stale, and locking
 // again ends where the update would have.
 func TestAnUpdateThatStopsHalfWayIsCompletedByALock(t *testing.T) {

@@ -31,6 +31,8 @@ type Locker struct {
 type Update struct {
 	Kubelet  bool // the versions of Kubernetes
 	Packages bool // Debian's packages
+
+	local bool // files beside the spec, which have no newer version but what they are
 }
 
 // Lock resolves s. old is the lock that there was, or nil.
@@ -45,11 +47,11 @@ type Update struct {
 //
 // The same spec, old lock and answers give the same lock. The clock has no say in it.
 func (k *Locker) Lock(ctx context.Context, s *Spec, old *Lock) (*Lock, error) {
-	return k.lock(ctx, s, old, Update{Kubelet: true, Packages: true})
+	return k.lock(ctx, s, old, Update{Kubelet: true, Packages: true, local: true})
 }
 
-// Update resolves only the parts that u names. Of the others, what old has stays,
-// as far as it answers the spec.
+// Update resolves only the parts that u names. Of the others, files beside the
+// spec among them, what old has stays, as far as it answers the spec.
 //
 // With u.Kubelet also a version that the spec names itself moves, to the newest
 // patch of its minor release. The spec that is returned names the new ones, and
@@ -87,7 +89,7 @@ func (k *Locker) lock(ctx context.Context, s *Spec, old *Lock, u Update) (*Lock,
 		return err
 	})
 	g.Go(func() (err error) {
-		l.Local, err = s.lockLocal()
+		l.Local, err = s.lockLocal(old, u.local)
 		return err
 	})
 	if err := g.Wait(); err != nil {
@@ -203,8 +205,9 @@ func (k *Locker) pin(ctx context.Context, s *Spec, before LockedUpstream, platfo
 	return blob.Pin, nil
 }
 
-// lockLocal hashes the files that stand beside the spec.
-func (s *Spec) lockLocal() ([]LockedFile, error) {
+// lockLocal hashes the files that stand beside the spec. One that old knows is
+// what it was, unless it is to move.
+func (s *Spec) lockLocal(old *Lock, move bool) ([]LockedFile, error) {
 	var names []string
 	for _, p := range s.platforms() {
 		for _, f := range s.Local {
@@ -214,9 +217,12 @@ func (s *Spec) lockLocal() ([]LockedFile, error) {
 	slices.Sort(names)
 	var locked []LockedFile
 	for _, name := range slices.Compact(names) {
-		f, err := s.hashLocal(name)
-		if err != nil {
-			return nil, fmt.Errorf("local: %w", err)
+		f, known := old.local(name)
+		if move || !known {
+			var err error
+			if f, err = s.hashLocal(name); err != nil {
+				return nil, fmt.Errorf("local: %w", err)
+			}
 		}
 		locked = append(locked, f)
 	}
