@@ -33,6 +33,8 @@ func (g Gate) Hint() string {
 	switch g {
 	case GateSetuid, GateDangling, GateUnowned, GateForeignELF, GateMissingLibraries:
 		return fmt.Sprintf("leave it out by packages.exclude, or allow it by gates.%s", g)
+	case GateLeftover:
+		return "remove it where it is made, or allow it by gates.unowned"
 	case GateWorldWritable:
 		return "give it another mode; a directory with the sticky bit can be allowed by gates.worldWritable"
 	case GateSize:

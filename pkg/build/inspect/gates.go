@@ -23,7 +23,8 @@ type Gates struct {
 	// Dangling are links that lead nowhere. Links to files of a running system,
 	// below /proc, /sys, /dev and /run, need not be among them.
 	Dangling []string `yaml:"dangling" json:"dangling,omitempty"`
-	// Unowned are files that neither a package nor the spec brings.
+	// Unowned are files that neither a package nor the spec brings, caches and logs
+	// among them.
 	Unowned []string `yaml:"unowned" json:"unowned,omitempty"`
 	// MissingLibraries are programs, libraries and scripts that may lack what they
 	// need: plugins for what is not in the image.

@@ -115,21 +115,22 @@ func (f *FS) Lookup(name string) (*Entry, error) {
 	for links := 0; todo != ""; {
 		var part string
 		part, todo, _ = strings.Cut(todo, "/")
-		switch part {
-		case "", ".":
+		if part == "" {
 			continue
-		case "..": // e has no links left in its path, so this is its real parent
-			e = f.byPath[path.Dir(e.Path)]
+		}
+		if e.Type != Directory {
+			return nil, &fs.PathError{Op: "lookup", Path: e.Path, Err: errNotDirectory}
+		}
+		if part == "." || part == ".." {
+			e = f.byPath[path.Join(e.Path, part)] // e has no links left in its path, so this is its real parent
 			continue
 		}
 		next := path.Join(e.Path, part)
 		found := f.byPath[next]
-		switch {
-		case e.Type != Directory:
-			return nil, &fs.PathError{Op: "lookup", Path: e.Path, Err: errNotDirectory}
-		case found == nil:
+		if found == nil {
 			return nil, &fs.PathError{Op: "lookup", Path: next, Err: fs.ErrNotExist}
-		case found.Type != Symlink:
+		}
+		if found.Type != Symlink {
 			e = found
 			continue
 		}
