@@ -41,7 +41,7 @@ func printReport(w io.Writer, name string, r inspect.Report) error {
 		if p.Capability != "" {
 			mode += "+cap"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", mode, p.Owner, shorten(p.Path, 38), orDash(shorten(p.Package, 20)))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", mode, p.Owner, shorten(p.Path, 35), orDash(shorten(p.Package, 20)))
 	}
 	return t.Flush()
 }
