@@ -14,27 +14,26 @@ type accounts struct{ uid, gid map[string]int }
 type accountFiles struct {
 	passwd, group, shadow, gshadow strings.Builder
 	changed                        int64 // day of the last password change: shadow(5)
+	hidden                         bool  // passwords stand in files of their own
 	names                          accounts
 	ids                            struct{ uid, gid map[int]string }
 }
 
+// masters are where base-passwd has the accounts of every Debian system.
+const (
+	masterGroups = "/usr/share/base-passwd/group.master"
+	masterUsers  = "/usr/share/base-passwd/passwd.master"
+)
+
 // writeAccounts makes passwd, group, shadow and gshadow of base-passwd's masters
-// and of the Config. Nobody has a password.
+// and of the Config; without base-passwd there are root and nobody. Nobody has a
+// password, and without the package passwd there are no files for passwords.
 func (t *Tree) writeAccounts(cfg Config) (*accounts, error) {
-	f := &accountFiles{changed: cfg.Created.Unix() / 86400}
+	f := &accountFiles{changed: cfg.Created.Unix() / 86400, hidden: t.packages["passwd"]}
 	f.names = accounts{uid: make(map[string]int), gid: make(map[string]int)}
 	f.ids.uid, f.ids.gid = make(map[int]string), make(map[int]string)
-	for _, master := range []struct {
-		path string
-		add  func(fields []string) error
-		want int
-	}{
-		{"/usr/share/base-passwd/group.master", f.addMasterGroup, 4},
-		{"/usr/share/base-passwd/passwd.master", f.addMasterUser, 7},
-	} {
-		if err := t.eachRecord(master.path, master.want, master.add); err != nil {
-			return nil, err
-		}
+	if err := f.addMasters(t); err != nil {
+		return nil, err
 	}
 	for _, g := range cfg.Groups {
 		if err := f.addGroup(g.Name, g.GID, g.Members, "!"); err != nil {
@@ -47,6 +46,29 @@ func (t *Tree) writeAccounts(cfg Config) (*accounts, error) {
 		}
 	}
 	return &f.names, f.write(t)
+}
+
+// addMasters adds the accounts of every system.
+func (f *accountFiles) addMasters(t *Tree) error {
+	if t.has(masterGroups) && t.has(masterUsers) {
+		if err := t.eachRecord(masterGroups, 4, f.addMasterGroup); err != nil {
+			return err
+		}
+		return t.eachRecord(masterUsers, 7, f.addMasterUser)
+	}
+	for _, name := range []string{"root", "nobody"} {
+		id, home, group := 0, "/root", name
+		if name == "nobody" {
+			id, home, group = 65534, "", "nogroup"
+		}
+		if err := f.addGroup(group, id, nil, "*"); err != nil {
+			return err
+		}
+		if err := f.addUser(User{Name: name, UID: id, GID: id, Comment: name, Home: home}, "*"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // eachRecord calls add for each line of a file in the manner of passwd(5).
@@ -100,7 +122,7 @@ func (f *accountFiles) addGroup(name string, gid int, members []string, password
 	}
 	f.names.gid[name], f.ids.gid[gid] = gid, name
 	list := strings.Join(members, ",")
-	fmt.Fprintf(&f.group, "%s:x:%d:%s\n", name, gid, list)
+	fmt.Fprintf(&f.group, "%s:%s:%d:%s\n", name, f.public(password), gid, list)
 	fmt.Fprintf(&f.gshadow, "%s:%s::%s\n", name, password, list)
 	return nil
 }
@@ -122,9 +144,17 @@ func (f *accountFiles) addUser(u User, password string) error {
 		u.Shell = "/usr/sbin/nologin"
 	}
 	f.names.uid[u.Name], f.ids.uid[u.UID] = u.UID, u.Name
-	fmt.Fprintf(&f.passwd, "%s:x:%d:%d:%s:%s:%s\n", u.Name, u.UID, u.GID, u.Comment, u.Home, u.Shell)
+	fmt.Fprintf(&f.passwd, "%s:%s:%d:%d:%s:%s:%s\n", u.Name, f.public(password), u.UID, u.GID, u.Comment, u.Home, u.Shell)
 	fmt.Fprintf(&f.shadow, "%s:%s:%d:0:99999:7:::\n", u.Name, password, f.changed)
 	return nil
+}
+
+// public is what everybody sees of a password.
+func (f *accountFiles) public(password string) string {
+	if f.hidden {
+		return "x"
+	}
+	return password
 }
 
 // write puts the files into the tree. Those with passwords are for root and the
@@ -142,6 +172,9 @@ func (f *accountFiles) write(t *Tree) error {
 		{"etc/shadow", &f.shadow, 0o640, shadow},
 		{"etc/gshadow", &f.gshadow, 0o640, shadow},
 	} {
+		if !f.hidden && strings.Contains(file.path, "shadow") {
+			continue
+		}
 		if err := t.putFile(file.path, file.mode, []byte(file.text.String())); err != nil {
 			return err
 		}

@@ -8,18 +8,16 @@ import (
 )
 
 // writeDefaults does what the scripts of Debian's essential packages do on a
-// new system: base-files, base-passwd, libc-bin, and systemd's for /etc/machine-id.
+// new system: base-files, base-passwd, libc-bin and some that most systems have.
 // A file whose master no package has is left out.
 func (t *Tree) writeDefaults() error {
-	for _, c := range []struct {
-		master, path string
-		mode         int64
-	}{
-		{"/usr/share/base-files/dot.profile", "root/.profile", 0o644},
-		{"/usr/share/base-files/dot.bashrc", "root/.bashrc", 0o644},
-		{"/usr/share/base-files/profile", "etc/profile", 0o644},
-		{"/usr/share/base-files/motd", "etc/motd", 0o644},
-		{"/usr/share/libc-bin/nsswitch.conf", "etc/nsswitch.conf", 0o644},
+	for _, c := range []struct{ master, path string }{
+		{"/usr/share/base-files/dot.profile", "root/.profile"},
+		{"/usr/share/base-files/dot.bashrc", "root/.bashrc"},
+		{"/usr/share/base-files/profile", "etc/profile"},
+		{"/usr/share/base-files/motd", "etc/motd"},
+		{"/usr/share/libc-bin/nsswitch.conf", "etc/nsswitch.conf"},
+		{"/usr/share/readline/inputrc", "etc/inputrc"},
 	} {
 		if !t.has(c.master) {
 			continue
@@ -28,20 +26,30 @@ func (t *Tree) writeDefaults() error {
 		if err != nil {
 			return err
 		}
-		if err := t.putMissing(c.path, c.mode, data); err != nil {
+		if err := t.putMissing(c.path, 0o644, data); err != nil {
 			return err
 		}
 	}
-	for _, empty := range []string{"etc/machine-id", "etc/environment", "etc/subuid", "etc/subgid"} {
-		if err := t.putMissing(empty, 0o644, nil); err != nil {
+	for _, empty := range []struct {
+		pkg, path string
+		mode      int64
+	}{
+		{"base-passwd", "etc/subuid", 0o644},
+		{"base-passwd", "etc/subgid", 0o644},
+		{"libpam-modules", "etc/environment", 0o644},
+		{"libpam-modules", "etc/security/opasswd", 0o600},
+	} {
+		if !t.packages[empty.pkg] {
+			continue
+		}
+		if err := t.putMissing(empty.path, empty.mode, nil); err != nil {
 			return err
 		}
 	}
-	if err := t.defaultDirectories(); err != nil {
-		return err
-	}
-	if err := t.loginRecords(); err != nil {
-		return err
+	if t.packages["base-files"] {
+		if err := t.defaultDirectories(); err != nil {
+			return err
+		}
 	}
 	return t.defaultLinks()
 }
@@ -50,7 +58,7 @@ func (t *Tree) writeDefaults() error {
 // so that an administrator may remove them for good.
 func (t *Tree) defaultDirectories() error {
 	for _, d := range []string{"mnt", "srv", "opt", "etc/opt", "var/opt", "media",
-		"usr/local/share/man", "usr/local/share/ca-certificates", "usr/local/bin", "usr/local/games", "usr/local/lib", "usr/local/libexec",
+		"usr/local/share/man", "usr/local/bin", "usr/local/games", "usr/local/lib", "usr/local/libexec",
 		"usr/local/include", "usr/local/sbin", "usr/local/src", "usr/local/etc"} {
 		if err := t.mkdirs(t.canonical(d)); err != nil {
 			return err
@@ -72,39 +80,24 @@ func (t *Tree) defaultDirectories() error {
 	return nil
 }
 
-// loginRecords are the files in which login(1) and its kind count: base-files
-// makes them, and nothing records a login where they are missing.
-func (t *Tree) loginRecords() error {
-	const utmp = 43 // the group's number is fixed by base-passwd
-	for _, f := range []Entry{
-		{Path: "var/log/wtmp", Mode: 0o664},
-		{Path: "var/log/btmp", Mode: 0o660},
-		{Path: "var/log/lastlog", Mode: 0o664},
+// defaultLinks are those that base-files and tzdata make. Without an answer to
+// tzdata's question the time zone is UTC.
+func (t *Tree) defaultLinks() error {
+	for _, l := range []struct{ pkg, path, target string }{
+		{"base-files", "var/spool/mail", "../mail"},
+		{"base-files", "usr/local/man", "share/man"},
+		{"base-files", "etc/dpkg/origins/default", "debian"},
+		{"tzdata", "etc/localtime", "/usr/share/zoneinfo/Etc/UTC"},
 	} {
-		if _, ok := t.entries[f.Path]; ok {
+		if _, there := t.entries[l.path]; there || !t.packages[l.pkg] || l.target == "debian" && !t.has("/etc/dpkg/origins/debian") {
 			continue
 		}
-		f.Type, f.GID = tar.TypeReg, utmp
-		if err := t.put(&f); err != nil {
+		if err := t.putLink(l.path, l.target); err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-func (t *Tree) defaultLinks() error {
-	for _, l := range []Link{
-		{"var/spool/mail", "../mail"},
-		{"usr/local/man", "share/man"},
-		{"etc/mtab", "../proc/self/mounts"},
-		{"etc/dpkg/origins/default", "debian"},
-	} {
-		if _, ok := t.entries[l.Path]; ok || l.Target == "debian" && !t.has("/etc/dpkg/origins/debian") {
-			continue
-		}
-		if err := t.putLink(l.Path, l.Target); err != nil {
-			return err
-		}
+	if !t.packages["base-files"] {
+		return nil
 	}
 	for _, l := range []Link{{"var/run", "/run"}, {"var/lock", "/run/lock"}} {
 		if err := t.migrate(l); err != nil {

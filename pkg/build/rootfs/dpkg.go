@@ -16,10 +16,13 @@ import (
 const dpkgDir = "var/lib/dpkg/"
 
 // writeDatabase writes what dpkg knows of the installed packages, so that dpkg,
-// apt and scanners find them.
+// apt and scanners find them. In an image without dpkg only scanners read it: the
+// paragraphs of the packages and the lists of their files are enough for them.
 func (t *Tree) writeDatabase(cfg Config, pkgs []*unpacked, f *filter) error {
+	if len(pkgs) == 0 {
+		return nil
+	}
 	var status bytes.Buffer
-	triggers := make(map[string][]string)
 	for _, p := range pkgs {
 		if err := t.writeInfo(p, f); err != nil {
 			return fmt.Errorf("package %s: %w", p.Name, err)
@@ -30,14 +33,25 @@ func (t *Tree) writeDatabase(cfg Config, pkgs []*unpacked, f *filter) error {
 		}
 		status.Write(entry)
 		status.WriteByte('\n')
+	}
+	if err := t.putFile(dpkgDir+"status", 0o644, status.Bytes()); err != nil {
+		return err
+	}
+	if !t.packages["dpkg"] {
+		return nil
+	}
+	return t.writeDpkgState(cfg, pkgs)
+}
+
+// writeDpkgState writes what dpkg itself needs beside the packages.
+func (t *Tree) writeDpkgState(cfg Config, pkgs []*unpacked) error {
+	triggers := make(map[string][]string)
+	for _, p := range pkgs {
 		if err := p.collectTriggers(triggers); err != nil {
 			return fmt.Errorf("package %s: %w", p.Name, err)
 		}
 	}
-	files := map[string]string{
-		"status": status.String(), "available": "", "diversions": "", "statoverride": "",
-		"arch": cfg.Arch + "\n", "arch-native": cfg.Arch + "\n", "info/format": "1\n", "triggers/Unincorp": "",
-	}
+	files := map[string]string{"arch-native": cfg.Arch + "\n", "info/format": "1\n", "triggers/Unincorp": ""}
 	for name, lines := range triggers {
 		files["triggers/"+name] = strings.Join(lines, "\n") + "\n"
 	}
@@ -70,30 +84,25 @@ func (t *Tree) writeDpkgConfig(cfg Config) error {
 	return t.putFile("etc/dpkg/dpkg.cfg.d/imgctl", 0o644, []byte(b.String()))
 }
 
-// writeInfo writes the control files of one package, and the lists of its paths
-// and their digests. Both lists name what is in the image: "dpkg --verify" finds
-// nothing missing, and who reads them is not told of files that were left out.
+// writeInfo writes the control files of one package, and the list of its paths.
+// As dpkg has them, both lists name files that were left out, too.
 func (t *Tree) writeInfo(p *unpacked, f *filter) error {
 	prefix := dpkgDir + "info/" + p.control.InfoName() + "."
-	var list strings.Builder
-	list.WriteString("/.\n")
-	for _, name := range p.names {
-		if t.entries[t.canonical(name)] != nil {
-			list.WriteString("/" + name + "\n")
-		}
-	}
-	sums, err := t.presentSums(p)
-	if err != nil {
+	if err := t.putFile(prefix+"list", 0o644, []byte("/.\n/"+strings.Join(p.names, "\n/")+"\n")); err != nil {
 		return err
 	}
-	for name, data := range map[string][]byte{"list": []byte(list.String()), "md5sums": sums} {
-		if err := t.putFile(prefix+name, 0o644, data); err != nil {
+	if _, ok := p.info["md5sums"]; !ok {
+		sums, err := p.sums()
+		if err != nil {
+			return err
+		}
+		if err := t.putFile(prefix+"md5sums", 0o644, sums); err != nil {
 			return err
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.info)) {
 		e := &Entry{Path: prefix + name, Type: tar.TypeReg, Mode: p.modes[name], content: p.info[name]}
-		if name == "md5sums" || f.drops(e.Path) {
+		if f.drops(e.Path) || !t.packages["dpkg"] && name != "md5sums" {
 			continue
 		}
 		if err := t.put(e); err != nil {
@@ -101,26 +110,6 @@ func (t *Tree) writeInfo(p *unpacked, f *filter) error {
 		}
 	}
 	return nil
-}
-
-// presentSums returns the package's md5sums without the files that were left out.
-func (t *Tree) presentSums(p *unpacked) ([]byte, error) {
-	c, ok := p.info["md5sums"]
-	if !ok {
-		return p.sums()
-	}
-	all, err := c.bytes(maxControl)
-	if err != nil {
-		return nil, fmt.Errorf("md5sums: %w", err)
-	}
-	var present bytes.Buffer
-	for line := range bytes.Lines(all) {
-		_, name, _ := bytes.Cut(bytes.TrimRight(line, "\n"), []byte("  "))
-		if t.entries[t.canonical(strings.TrimPrefix(string(name), "./"))] != nil {
-			present.Write(line)
-		}
-	}
-	return present.Bytes(), nil
 }
 
 // sums makes the list of digests for a package that has none, as dpkg does:

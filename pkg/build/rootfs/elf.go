@@ -18,14 +18,20 @@ type machine struct {
 
 // machines are the ones that an image can be built for, with the flag of their
 // libraries in the linker's cache (glibc, sysdeps/generic/ldconfig.h: the machine's
-// bits with FLAG_ELF_LIBC6) and the directories that its linker searches unasked.
+// bits with FLAG_ELF_LIBC6) and the directories that are searched unasked.
 var machines = map[string]struct {
 	machine
 	flag        uint32
 	directories []string
 }{
-	"amd64": {machine{elf.ELFCLASS64, elf.ELFDATA2LSB, elf.EM_X86_64}, 0x0303, []string{"/lib64", "/usr/lib64", "/lib", "/usr/lib"}},
-	"arm64": {machine{elf.ELFCLASS64, elf.ELFDATA2LSB, elf.EM_AARCH64}, 0x0a03, []string{"/lib", "/usr/lib"}},
+	"amd64": {machine{elf.ELFCLASS64, elf.ELFDATA2LSB, elf.EM_X86_64}, 0x0303, systemLibraries("x86_64-linux-gnu")},
+	"arm64": {machine{elf.ELFCLASS64, elf.ELFDATA2LSB, elf.EM_AARCH64}, 0x0a03, systemLibraries("aarch64-linux-gnu")},
+}
+
+// systemLibraries are the directories that Debian's ldconfig searches unasked,
+// after those of its configuration.
+func systemLibraries(triplet string) []string {
+	return []string{"/lib/" + triplet, "/usr/lib/" + triplet, "/lib", "/usr/lib"}
 }
 
 // machineOf looks at the first bytes without consuming them.

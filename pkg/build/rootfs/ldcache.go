@@ -4,18 +4,25 @@ import (
 	"archive/tar"
 	"bytes"
 	"debug/elf"
-	"encoding/binary"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/imgctl/imgctl/pkg/build/rootfs/ldso"
 )
 
-// library is what the dynamic linker finds under a name.
-type library struct{ soname, path string }
-
-// writeLinkerCache does what ldconfig(8) does: it notes where each shared library is.
+// writeLinkerCache does what ldconfig(8) does: it notes where each shared
+// library is. An image without ldconfig has no such note, and the linker looks
+// through its directories.
 func (t *Tree) writeLinkerCache(arch string) error {
+	if !t.has(ldconfig) {
+		return nil
+	}
+	generator, err := t.generator()
+	if err != nil {
+		return err
+	}
 	m := machines[arch]
 	dirs, err := t.linkerDirectories("/etc/ld.so.conf", 0)
 	if err != nil {
@@ -25,10 +32,25 @@ func (t *Tree) writeLinkerCache(arch string) error {
 	if err != nil {
 		return err
 	}
-	if len(libs) == 0 {
-		return nil // nothing here is linked dynamically
+	return t.putFile("etc/ld.so.cache", 0o644, ldso.Encode(libs, m.flag, generator))
+}
+
+// ldconfig is where the program is.
+const ldconfig = "/usr/sbin/ldconfig"
+
+// generator returns what ldconfig says of itself in the cache. It is written in
+// the program: "ldconfig (Debian GLIBC 2.41-12) stable release version 2.41".
+func (t *Tree) generator() (string, error) {
+	data, err := t.read(ldconfig)
+	if err != nil {
+		return "", err
 	}
-	return t.putFile("etc/ld.so.cache", 0o644, encodeCache(libs, m.flag))
+	_, after, found := bytes.Cut(data, []byte("\x00ldconfig ("))
+	name, _, ended := bytes.Cut(after, []byte("\x00"))
+	if !found || !ended {
+		return "", nil // an older one, which says nothing
+	}
+	return "ldconfig (" + string(name), nil
 }
 
 // linkerDirectories reads a file in the syntax of ld.so.conf.
@@ -81,19 +103,19 @@ func (t *Tree) glob(patterns []string, dir string) []string {
 	return slices.Compact(files)
 }
 
-// libraries finds the shared libraries of the directories, in the order of the
-// cache. A directory that is another one by a link is searched once, under the name that
-// comes first; of two libraries with one name the one of the earlier directory counts.
-func (t *Tree) libraries(dirs []string, m machine) ([]library, error) {
+// libraries finds the shared libraries of the directories. A directory that is
+// another one by a link is searched once, under the name that comes first.
+func (t *Tree) libraries(dirs []string, m machine) ([]ldso.Library, error) {
 	byDir := t.children()
-	var libs []library
-	searched, found := make(map[string]bool), make(map[string]bool)
+	var libs []ldso.Library
+	searched := make(map[string]bool)
 	for _, dir := range dirs {
 		real, err := t.lookup(dir)
 		if err != nil || real.Type != tar.TypeDir || searched[real.Path] {
 			continue
 		}
 		searched[real.Path] = true
+		found := make(map[string]bool)
 		for _, e := range byDir[real.Path] {
 			soname, err := t.soname(e, m)
 			if err != nil {
@@ -103,10 +125,9 @@ func (t *Tree) libraries(dirs []string, m machine) ([]library, error) {
 				continue
 			}
 			found[soname] = true
-			libs = append(libs, library{soname, dir + "/" + soname})
+			libs = append(libs, ldso.Library{Soname: soname, Path: dir + "/" + soname})
 		}
 	}
-	slices.SortFunc(libs, func(a, b library) int { return compareSonames(b.soname, a.soname) }) // from high to low
 	return libs, nil
 }
 
@@ -147,86 +168,4 @@ func (t *Tree) soname(e *Entry, m machine) (string, error) {
 		return base, nil
 	}
 	return names[0], nil
-}
-
-// compareSonames orders names as the dynamic linker's binary search expects
-// them: numbers by value (glibc, elf/dl-cache.c, _dl_cache_libcmp).
-func compareSonames(a, b string) int {
-	for a != "" {
-		switch {
-		case isDigit(a) && isDigit(b):
-			var x, y int
-			x, a = number(a)
-			y, b = number(b)
-			if x != y {
-				return x - y
-			}
-		case isDigit(a):
-			return 1
-		case isDigit(b):
-			return -1
-		case b == "" || a[0] != b[0]:
-			if b == "" {
-				return 1
-			}
-			return int(int8(a[0])) - int(int8(b[0]))
-		default:
-			a, b = a[1:], b[1:]
-		}
-	}
-	if b == "" {
-		return 0
-	}
-	return -1
-}
-
-func isDigit(s string) bool { return s != "" && '0' <= s[0] && s[0] <= '9' }
-
-func number(s string) (n int, rest string) {
-	for isDigit(s) {
-		n, s = n*10+int(s[0]-'0'), s[1:]
-	}
-	return n, s
-}
-
-// cacheHeader is struct cache_file_new of glibc's sysdeps/generic/dl-cache.h.
-type cacheHeader struct {
-	Magic           [20]byte
-	Libraries       uint32
-	StringsLength   uint32
-	Endian          uint8
-	_               [3]byte
-	ExtensionOffset uint32
-	_               [3]uint32
-}
-
-// cacheEntry is struct file_entry_new. Key and Value are offsets from the start of the file.
-type cacheEntry struct {
-	Flags, Key, Value uint32
-	_                 uint32
-	Hwcap             uint64
-}
-
-const cacheMagic = "glibc-ld.so.cache1.1"
-
-// encodeCache writes the libraries in the format that glibc reads since 2.2 and
-// Debian's ldconfig writes since glibc 2.32, little endian. The order of libs is kept.
-func encodeCache(libs []library, flag uint32) []byte {
-	const littleEndian = 2
-	h := cacheHeader{Libraries: uint32(len(libs)), Endian: littleEndian}
-	copy(h.Magic[:], cacheMagic)
-	offset := binary.Size(h) + len(libs)*binary.Size(cacheEntry{})
-	var strs bytes.Buffer
-	entries := make([]cacheEntry, len(libs))
-	for i, l := range libs {
-		value := offset + strs.Len()
-		strs.WriteString(l.path + "\x00")
-		entries[i] = cacheEntry{Flags: flag, Value: uint32(value), Key: uint32(value + len(l.path) - len(l.soname))}
-	}
-	h.StringsLength = uint32(strs.Len())
-	var out bytes.Buffer
-	binary.Write(&out, binary.LittleEndian, h)
-	binary.Write(&out, binary.LittleEndian, entries)
-	out.Write(strs.Bytes())
-	return out.Bytes()
 }

@@ -14,8 +14,9 @@ import (
 // merge lays the packages over each other. A path that two of them have must be
 // a directory in both, or one must say that it replaces the other (Debian Policy 7.6.1).
 func merge(pkgs []*unpacked) (*Tree, error) {
-	t := &Tree{entries: make(map[string]*Entry), aliases: aliases(pkgs)}
+	t := &Tree{entries: make(map[string]*Entry), aliases: aliases(pkgs), packages: make(map[string]bool)}
 	for _, p := range pkgs {
+		t.packages[p.Name] = true
 		for _, e := range p.entries {
 			if e.Type != tar.TypeSymlink || strings.Contains(e.Path, "/") {
 				e.Path = t.canonical(e.Path)

@@ -2,13 +2,17 @@
 // without root, chroot, emulation or the packages' maintainer scripts.
 //
 // [Assemble] unpacks the packages, lays them over each other as dpkg would, and
-// then writes down what maintainer scripts leave behind: accounts, the dynamic
-// linker's cache, certificate links, alternatives, dpkg's database. All of it is
-// a function of the packages and the [Config]: no clock, locale, user or core
-// count has a say, and amd64 builds arm64 as well as itself.
+// then writes down what maintainer scripts leave behind: accounts, configuration
+// files, enabled units, the dynamic linker's cache, certificate links,
+// alternatives, dpkg's database. All of it is a function of the packages and the
+// [Config]: no clock, locale, user or core count has a say, and amd64 builds
+// arm64 as well as itself.
 //
-// What it does not do: start units, byte-compile Python, ask debconf. What a
-// package needs beyond the rules here is said in the Config: users, directories, copies, links.
+// The rules come from what the tools are known to do and from what the scripts
+// say in plain sight (package maint). What a package needs beyond them is said in
+// the Config: numbers of accounts, owners, copies, links. That nothing is
+// forgotten is proved by a comparison with a system on which dpkg has run the
+// scripts, less the [Residue].
 package rootfs
 
 import (
@@ -21,7 +25,7 @@ import (
 
 // Version changes whenever the same input gives other bytes, so that nothing
 // made by an older one is taken for new.
-const Version = 1
+const Version = 2
 
 // Config says what to make of the packages.
 type Config struct {
@@ -108,23 +112,6 @@ type Package struct {
 	File    string // where the .deb is on disk
 }
 
-// Finding is something that a reader of the image should know about.
-type Finding struct {
-	Path   string `json:"path"` // absolute
-	Kind   Kind   `json:"kind"`
-	Detail string `json:"detail"`
-}
-
-// Kind says what a [Finding] is about.
-type Kind string
-
-// The kinds of findings.
-const (
-	Setuid     Kind = "setuid"      // runs as its owner, or with its group
-	Dangling   Kind = "dangling"    // a link to nothing; fine where it means a file of the running system
-	ForeignELF Kind = "foreign-elf" // an executable for another machine
-)
-
 // Assemble makes the tree of pkgs, which are laid over each other in their
 // order. dir is where the packages' files are held until the tree is closed, in
 // files that have no name. The capacity of slots, at least 1, bounds how many
@@ -163,8 +150,9 @@ func Assemble(ctx context.Context, cfg Config, pkgs []Package, dir string, slots
 }
 
 // configure does what the packages' maintainer scripts would. The order matters:
-// owners need accounts, alternatives and copies need the merged files, the database names what
-// is left after pruning, the linker's cache and the findings need everything.
+// owners need accounts, what scripts leave alone must be there before them, the
+// Config's files come last of all, and the database and the linker's cache name
+// what is left after pruning.
 func (t *Tree) configure(cfg Config, pkgs []*unpacked, filter *filter) error {
 	t.created = cfg.Created
 	accounts, err := t.writeAccounts(cfg)
@@ -172,13 +160,20 @@ func (t *Tree) configure(cfg Config, pkgs []*unpacked, filter *filter) error {
 		return err
 	}
 	t.resolveOwners(accounts)
+	scripts, err := readScripts(pkgs)
+	if err != nil {
+		return err
+	}
 	steps := []func() error{
 		t.writeDefaults,
 		t.writeShells,
 		t.writeCertificates,
+		t.writePAM,
+		func() error { return t.runScripts(scripts, accounts) },
 		func() error { return t.writeSpec(cfg, accounts) },
-		func() error { return t.writeAlternatives(cfg.Alternatives) },
-		func() error { return t.prune(filter) },
+		func() error { return t.writeAlternatives(cfg.Alternatives, t.scriptedAlternatives(scripts)) },
+		func() error { t.prune(cfg, filter); return nil },
+		t.linkUsr,
 		func() error { return t.writeDatabase(cfg, pkgs, filter) },
 		func() error { return t.writeLinkerCache(cfg.Arch) },
 		t.checkParents,
@@ -188,7 +183,6 @@ func (t *Tree) configure(cfg Config, pkgs []*unpacked, filter *filter) error {
 			return err
 		}
 	}
-	t.Findings = t.inspect(cfg.Arch)
 	t.Licenses = licenses(pkgs)
 	return nil
 }

@@ -5,11 +5,13 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 )
 
-// writeSpec adds the directories, files and links that the Config asks for.
+// writeSpec adds the directories, files and links that the Config asks for. They
+// take the place of what scripts have made, never that of a package's file.
 func (t *Tree) writeSpec(cfg Config, a *accounts) error {
 	for _, d := range cfg.Directories {
 		p := t.canonical(strings.TrimPrefix(d.Path, "/"))
@@ -26,6 +28,7 @@ func (t *Tree) writeSpec(cfg Config, a *accounts) error {
 		}
 	}
 	for _, l := range cfg.Links {
+		t.makeRoom(l.Path)
 		if err := t.putLink(l.Path, l.Target); err != nil {
 			return fmt.Errorf("links: %w", err)
 		}
@@ -42,21 +45,49 @@ func (t *Tree) writeFile(f File, a *accounts) error {
 		}
 		e.content, e.elf = from.content, from.elf
 	}
+	t.makeRoom(f.Path)
 	if err := t.put(e); err != nil {
 		return err
 	}
 	return a.own(e, f.Owner, 0o644)
 }
 
+// makeRoom removes a file or link that no package has brought.
+func (t *Tree) makeRoom(p string) {
+	p = t.canonical(strings.TrimPrefix(p, "/"))
+	if e, ok := t.entries[p]; ok && e.pkg == nil && e.Type != tar.TypeDir {
+		delete(t.entries, p)
+	}
+}
+
+// own returns the absolute paths of what the Config itself asks for.
+func (c Config) own() []string {
+	var own []string
+	for _, d := range c.Directories {
+		own = append(own, path.Clean(d.Path))
+	}
+	for _, f := range c.Files {
+		own = append(own, path.Clean(f.Path))
+	}
+	for _, l := range c.Links {
+		own = append(own, path.Clean(l.Path))
+	}
+	return own
+}
+
 // writeAlternatives makes the links of update-alternatives(1) and the files in
-// which it remembers the choices, so that it can go on from there.
-func (t *Tree) writeAlternatives(all []Alternative) error {
-	byName := make(map[string][]Alternative)
-	var names []string
-	for _, a := range all {
+// which it remembers the choices, so that it can go on from there. A choice of
+// the Config takes the place of the packages' with the same name and path.
+func (t *Tree) writeAlternatives(asked, packaged []Alternative) error {
+	for _, a := range asked {
 		if !t.has(a.Path) {
 			return fmt.Errorf("alternatives: %s: %s is not in the image", a.Name, a.Path)
 		}
+		packaged = slices.DeleteFunc(packaged, func(p Alternative) bool { return p.Name == a.Name && p.Path == a.Path })
+	}
+	byName := make(map[string][]Alternative)
+	var names []string
+	for _, a := range slices.Concat(packaged, asked) {
 		if byName[a.Name] == nil {
 			names = append(names, a.Name)
 		}
@@ -108,8 +139,8 @@ func (t *Tree) writeAlternative(choices []Alternative) error {
 	return nil
 }
 
-func (t *Tree) linkAlternative(name, link, path string) error {
-	if err := t.putLink("etc/alternatives/"+name, path); err != nil {
+func (t *Tree) linkAlternative(name, link, target string) error {
+	if err := t.putLink("etc/alternatives/"+name, target); err != nil {
 		return err
 	}
 	return t.putLink(link, "/etc/alternatives/"+name)

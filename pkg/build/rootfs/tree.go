@@ -58,13 +58,13 @@ func (e *Entry) from() string {
 
 // Tree is a file system. Close it when it has been written.
 type Tree struct {
-	Findings []Finding         // sorted by path
 	Licenses map[string][]byte // the copyright file of each package, as far as there is one
 
-	entries map[string]*Entry
-	aliases map[string]string // top-level links: "bin" → "usr/bin"
-	created time.Time
-	spools  []*spool
+	entries  map[string]*Entry
+	aliases  map[string]string // top-level links: "bin" → "usr/bin"
+	packages map[string]bool   // those that the tree is made of, by name
+	created  time.Time
+	spools   []*spool
 }
 
 // Close frees the disk space that the content takes.
@@ -223,16 +223,19 @@ func (t *Tree) checkParents() error {
 	return nil
 }
 
-// prune drops what the filter leaves out, and directories that only had such things.
-func (t *Tree) prune(f *filter) error {
-	entries := t.Entries()
+// prune drops what the filter leaves out and the residue, and directories that
+// only had such things. What the Config itself asks for stays.
+func (t *Tree) prune(cfg Config, f *filter) {
 	used := make(map[string]bool)
-	for _, e := range slices.Backward(entries) {
-		if f.drops(e.Path) && !(e.Type == tar.TypeDir && used[e.Path]) {
+	for _, p := range cfg.own() {
+		used[t.canonical(p[1:])] = true
+	}
+	for _, e := range slices.Backward(t.Entries()) {
+		dir := e.Type == tar.TypeDir
+		if !used[e.Path] && (f.drops(e.Path) || isResidue("/"+e.Path, dir)) {
 			delete(t.entries, e.Path)
 			continue
 		}
 		used[path.Dir(e.Path)] = true
 	}
-	return nil
 }
