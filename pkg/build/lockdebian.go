@@ -52,8 +52,12 @@ func (k *Locker) lockDebian(ctx context.Context, s *Spec, old *Lock, move bool) 
 	}
 	for _, variant := range s.variants() {
 		key := lockKey(variant)
-		if l.Packages[key], err = closures(s.variant(variant), suites, old.Debian.Packages[key]); err != nil {
-			return LockedDebian{}, fmt.Errorf("%s: %w", key, err)
+		l.Packages[key], err = closures(s.variant(variant), suites, old.Debian.Packages[key])
+		if err != nil && variant != "" {
+			err = fmt.Errorf("variant %s: %w", variant, err)
+		}
+		if err != nil {
+			return LockedDebian{}, err
 		}
 	}
 	return l, nil
