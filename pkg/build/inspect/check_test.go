@@ -146,7 +146,7 @@ func TestGates(t *testing.T) {
 		},
 		"apt's cache": {
 			[]item{file("var/cache/apt/pkgcache.bin", "")}, []item{dir("var/cache/apt/archives/partial")},
-			[]string{"leftover: /var/cache/apt/pkgcache.bin: a cache of apt"}, Gates{Unowned: []string{"/var/cache/*"}},
+			[]string{"leftover: /var/cache/apt/pkgcache.bin: a cache"}, Gates{Unowned: []string{"/var/cache/*"}},
 		},
 		"package list": {
 			[]item{file("var/lib/apt/lists/x_InRelease", "")}, []item{dir("var/lib/apt/lists")},
@@ -159,6 +159,22 @@ func TestGates(t *testing.T) {
 		"log": {
 			[]item{file("var/log/wtmp", "x")}, []item{file("var/log/wtmp", "")},
 			[]string{"leftover: /var/log/wtmp: a log"}, Gates{Unowned: []string{"/var/log/wtmp"}},
+		},
+		"machine ID": {
+			[]item{file("etc/machine-id", "0123\n")}, []item{file("usr/local/bin/own", "0123\n")},
+			[]string{"leftover: /etc/machine-id: an identity that all machines would share"}, Gates{Unowned: []string{"/etc/machine-id"}},
+		},
+		"host key": {
+			[]item{file("etc/ssh/ssh_host_rsa_key", "")}, []item{dir("etc/ssh")},
+			[]string{"leftover: /etc/ssh/ssh_host_rsa_key: a key that all machines would share"}, Gates{},
+		},
+		"backup of the accounts": {
+			[]item{file("etc/passwd-", "")}, []item{file("etc/group", "")},
+			[]string{"leftover: /etc/passwd-: a backup of the accounts"}, Gates{},
+		},
+		"account file that is a link": {
+			[]item{link("etc/group", "passwd")}, []item{file("etc/group", "")},
+			[]string{"unowned: /etc/group: link that neither a package nor the spec brings"}, Gates{Unowned: []string{"/etc/group"}},
 		},
 		"temporary file": {
 			[]item{file("tmp/x", "")}, []item{dir("tmp/x")},

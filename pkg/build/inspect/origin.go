@@ -1,30 +1,40 @@
 package inspect
 
-// leftovers are what a build must not leave in an image.
+// leftovers are what a build must not leave in an image. Directories may stay.
 var leftovers = []struct{ glob, why string }{
-	{"/var/cache/apt/*", "a cache of apt"},
+	{"/var/cache/*", "a cache"},
 	{"/var/lib/apt/lists/*", "a package list of apt"},
-	{"/var/cache/debconf/*-old", "a backup of debconf"},
 	{"/var/lib/dpkg/*-old", "a backup of dpkg"},
-	{"/var/cache/ldconfig/*", "a cache of ldconfig, with numbers of the disk that it ran on"},
-	{"/var/cache/man/*", "a cache of man"},
+	{"/var/lib/ucf/*", "a copy of a configuration file, for questions at the next upgrade"},
+	{"/etc/passwd-", "a backup of the accounts"},
+	{"/etc/group-", "a backup of the accounts"},
+	{"/etc/shadow-", "a backup of the accounts"},
+	{"/etc/gshadow-", "a backup of the accounts"},
+	{"/etc/subuid-", "a backup of the accounts"},
+	{"/etc/subgid-", "a backup of the accounts"},
 	{"*.deb", "a package file"},
 	{"*.dpkg-new", "a file that dpkg has not renamed"},
 	{"*.dpkg-tmp", "a file that dpkg has not renamed"},
 	{"*.dpkg-old", "a configuration file that dpkg has replaced"},
 	{"*.dpkg-dist", "a configuration file that dpkg has not installed"},
+	{"*.lock", "a lock"},
 	{"*/__pycache__/*", "Python's byte-code, which has times in it"},
 	{"/tmp/*", "a temporary file"},
 	{"/var/tmp/*", "a temporary file"},
 	{"/run/*", "a file of a running system"},
 	{"/.dockerenv", "a file of a running container"},
+	{"/etc/ssh/ssh_host_*_key", "a key that all machines would share"},
+	{"/var/lib/systemd/random-seed", "a secret that all machines would share"},
 }
 
-// leftover says what of a build e is, "" for nothing. An empty log is none:
-// programs that only append to logs need it to be there.
+// leftover says what of a build e is, "" for nothing. Logs may be there when they
+// are empty: some programs only add to one. An empty machine ID is none yet.
 func leftover(e *Entry) string {
-	if e.Type == File && e.Size > 0 && isBelow(e.Path, "/var/log") {
+	switch {
+	case e.Type == File && e.Size > 0 && isBelow(e.Path, "/var/log"):
 		return "a log"
+	case e.Type == File && e.Size > 0 && (e.Path == "/etc/machine-id" || e.Path == "/var/lib/dbus/machine-id"):
+		return "an identity that all machines would share"
 	}
 	for _, l := range leftovers {
 		if match(l.glob, e.Path) {
@@ -35,39 +45,53 @@ func leftover(e *Entry) string {
 }
 
 // generated are the files that the scripts of Debian's packages make, and that no
-// package's list has for that reason. Each counts only where the package is installed.
-var generated = []struct{ pkg, glob string }{
-	{"base-files", "/etc/motd"},
-	{"base-files", "/etc/profile"},
-	{"base-files", "/etc/dpkg/origins/default"},
-	{"base-files", "/etc/environment"},
-	{"base-files", "/root/.bashrc"},
-	{"base-files", "/root/.profile"},
-	{"base-files", "/usr/local/man"},
-	{"base-files", "/var/lock"},
-	{"base-files", "/var/run"},
-	{"base-files", "/var/spool/mail"},
-	{"base-files", "/var/log/btmp"},
-	{"base-files", "/var/log/lastlog"},
-	{"base-files", "/var/log/wtmp"},
-	{"base-passwd", "/etc/group"},
-	{"base-passwd", "/etc/group-"},
-	{"base-passwd", "/etc/gshadow"},
-	{"base-passwd", "/etc/gshadow-"},
-	{"base-passwd", "/etc/passwd"},
-	{"base-passwd", "/etc/passwd-"},
-	{"base-passwd", "/etc/shadow"},
-	{"base-passwd", "/etc/shadow-"},
-	{"base-passwd", "/etc/subgid"},
-	{"base-passwd", "/etc/subuid"},
-	{"ca-certificates", "/etc/ca-certificates.conf"},
-	{"ca-certificates", "/etc/ssl/certs/*"}, // links by name and by hash, and all certificates in one file
-	{"debianutils", "/etc/shells"},
-	{"debianutils", "/var/lib/shells.state"},
-	{"libc-bin", linkerCache},
-	{"libc-bin", "/etc/nsswitch.conf"},
-	{"sysvinit-utils", "/etc/mtab"},
-	{"systemd", "/etc/machine-id"},
+// package's list has for that reason. Each counts only where the package is
+// installed, and of that type only.
+var generated = []struct {
+	pkg, glob string
+	only      Type
+}{
+	{"base-files", "/etc/motd", File},
+	{"base-files", "/etc/profile", File},
+	{"base-files", "/etc/dpkg/origins/default", Symlink},
+	{"base-files", "/root/.bashrc", File},
+	{"base-files", "/root/.profile", File},
+	{"base-files", "/usr/local/man", Symlink},
+	{"base-files", "/var/spool/mail", Symlink},
+	{"base-files", "/var/log/btmp", File},
+	{"base-files", "/var/log/lastlog", File},
+	{"base-files", "/var/log/wtmp", File},
+	{"base-passwd", "/etc/group", File},
+	{"base-passwd", "/etc/gshadow", File},
+	{"base-passwd", "/etc/passwd", File},
+	{"base-passwd", "/etc/shadow", File},
+	{"base-passwd", "/etc/subgid", File},
+	{"base-passwd", "/etc/subuid", File},
+	{"ca-certificates", "/etc/ca-certificates.conf", File},
+	{"ca-certificates", "/etc/ssl/certs/*.crt", File}, // all certificates in one file
+	{"ca-certificates", "/etc/ssl/certs/*", Symlink},  // by name and by hash
+	{"debianutils", "/etc/shells", File},
+	{"debianutils", "/var/lib/shells.state", File},
+	{"init-system-helpers", "/etc/systemd/system/*", Symlink}, // units that are enabled
+	{"init-system-helpers", "/etc/systemd/user/*", Symlink},
+	{"init-system-helpers", "/var/lib/systemd/deb-systemd-helper-enabled/*", File},
+	{"init-system-helpers", "/var/lib/systemd/deb-systemd-user-helper-enabled/*", File},
+	{"kmod", "/etc/modules", File},
+	{"libc-bin", linkerCache, File},
+	{"libc-bin", "/etc/nsswitch.conf", File},
+	{"libpam-modules", "/etc/environment", File},
+	{"libpam-modules", "/etc/security/opasswd", File},
+	{"libpam-runtime", "/etc/pam.d/common-*", File},
+	{"libpam-runtime", "/var/lib/pam/*", File},
+	{"libwrap0", "/etc/hosts.allow", File},
+	{"libwrap0", "/etc/hosts.deny", File},
+	{"netbase", "/etc/networks", File},
+	{"nfs-common", "/etc/idmapd.conf", File},
+	{"nfs-common", "/etc/nfs.conf", File},
+	{"python3", "/etc/python3/debian_config", File},
+	{"readline-common", "/etc/inputrc", File},
+	{"tzdata", "/etc/localtime", Symlink},
+	{"tzdata", "/etc/timezone", File},
 }
 
 // ownFiles are those of dpkg itself, which is not always in the image, and what it
@@ -84,7 +108,7 @@ func (db *database) generated(e *Entry) bool {
 		return true
 	}
 	for _, g := range generated {
-		if db.installed[g.pkg] && match(g.glob, e.Path) {
+		if db.installed[g.pkg] && g.only == e.Type && match(g.glob, e.Path) {
 			return true
 		}
 	}
