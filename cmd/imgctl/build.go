@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -170,6 +171,12 @@ func (a *app) buildImage(ctx context.Context, e build.Engine, spec *build.Spec, 
 	began := a.now()
 	builder := build.Builder{Engine: e, Listings: a.listings()}
 	result, err := builder.Build(ctx, spec, lock, t)
+	var gate *build.GateError
+	if errors.As(err, &gate) {
+		for _, v := range gate.Violations {
+			p.line("gate", "%s", oneLine(v.String()))
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
