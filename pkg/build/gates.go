@@ -64,5 +64,8 @@ func (in Input) expect() inspect.Expect {
 	for _, l := range in.Spec.Links {
 		want.Owned = append(want.Owned, l.Path)
 	}
+	if len(in.Spec.Users)+len(in.Spec.Groups) > 0 { // they are in an image without base-passwd as well
+		want.Owned = append(want.Owned, "/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow")
+	}
 	return want
 }

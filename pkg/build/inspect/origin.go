@@ -57,6 +57,8 @@ var generated = []struct {
 	{"base-files", "/root/.bashrc", File},
 	{"base-files", "/root/.profile", File},
 	{"base-files", "/usr/local/man", Symlink},
+	{"base-files", "/var/lock", Symlink},
+	{"base-files", "/var/run", Symlink},
 	{"base-files", "/var/spool/mail", Symlink},
 	{"base-files", "/var/log/btmp", File},
 	{"base-files", "/var/log/lastlog", File},

@@ -174,7 +174,7 @@ func TestB05LayerIsRefusedWithItsEntry(t *testing.T) {
 		"global header":          {[]item{{Header: tar.Header{Typeflag: tar.TypeXGlobalHeader, Name: "g", PAXRecords: map[string]string{"comment": "x"}}}}, nil, "g"},
 		"link without target":    {[]item{link("a", "")}, []item{link("a", ".")}, "a"},
 		"long name":              {[]item{file(strings.Repeat("a/", 2048)+"b", "")}, []item{file(strings.Repeat("a/", 2047)+"b", "")}, strings.Repeat("a/", 2048) + "b"},
-		"owner below zero":       {[]item{file("a", "").owner(-1, 0)}, []item{file("a", "").owner(1<<32-1, 0)}, "a"},
+		"owner below zero":       {[]item{file("a", "").owner(-1, 0)}, []item{file("a", "").owner(1<<31-1, 0)}, "a"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if strings.Contains(name, "owner below") { // only GNU's numbers can be negative
