@@ -60,11 +60,14 @@ func StartBuildkit(ctx context.Context, program, dir string, o BuildkitOptions) 
 	if err := atomicfile.WriteBytes(filepath.Join(dir, "buildkitd.toml"), 0o644, []byte(buildkitConfig)); err != nil {
 		return nil, err
 	}
+	if o.Rootless && o.TLS != nil {
+		return nil, errors.New("start buildkitd: rootless: it listens on a unix socket, want no TLS")
+	}
 	b := &Buildkitd{}
 	args := daemon(program, dir, o.TLS)
 	if o.Rootless {
 		var err error
-		if args, err = rootless(program, dir, o.TLS); err != nil {
+		if args, err = rootless(program, dir); err != nil {
 			return nil, err
 		}
 	}
@@ -139,7 +142,7 @@ const rootlessUser, rootlessID = "nobody", 65534
 
 // rootless is the command of a daemon without root. Only its mount namespace has
 // the subordinate ids of its user, and its directory and program at paths that the user can reach.
-func rootless(program, dir string, tls *BuildkitTLS) ([]string, error) {
+func rootless(program, dir string) ([]string, error) {
 	const seen = "/mnt" // where the daemon sees dir
 	for name, text := range map[string]string{"subid": rootlessUser + ":165536:65536\n", "buildkitd": ""} {
 		if err := atomicfile.WriteBytes(filepath.Join(dir, name), 0o644, []byte(text)); err != nil {
@@ -162,5 +165,5 @@ func rootless(program, dir string, tls *BuildkitTLS) ([]string, error) {
 		"setpriv", "--reuid", fmt.Sprint(rootlessID), "--regid", fmt.Sprint(rootlessID), "--clear-groups", "--pdeathsig", "KILL",
 		"env", "HOME=" + home, "XDG_RUNTIME_DIR=" + home, "TMPDIR=" + home,
 		"rootlesskit", "--state-dir", filepath.Join(home, "rootlesskit"), "--net=host", "--copy-up=/etc", "--copy-up=/run", "--disable-host-loopback"}
-	return append(append(args, daemon(filepath.Join(seen, "buildkitd"), seen, tls)...), "--rootless"), nil
+	return append(append(args, daemon(filepath.Join(seen, "buildkitd"), seen, nil)...), "--rootless"), nil
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"embed"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -33,7 +34,7 @@ func (l lists) record(list string, values ...string) error {
 // newLists writes down the plan and what the spec asks for beside packages.
 func newLists(cfg rootfs.Config, p *plan) (lists, error) {
 	l := make(lists)
-	for _, name := range []string{"essential", "passwd", "group", "exclude", "keep", "directories", "files", "links", "alternatives"} {
+	for _, name := range []string{"essential", "dpkg.cfg", "passwd", "group", "directories", "files", "links", "alternatives"} {
 		l[name] = ""
 	}
 	for _, add := range []func() error{
@@ -69,26 +70,43 @@ func (l lists) addPlan(p *plan) error {
 // batchList is the list of the packages of a batch.
 func batchList(i int) string { return "batch" + strconv.Itoa(i) }
 
-// addFilter writes the globs twice: for dpkg, which leaves files out while it
-// unpacks, and for what it does not see.
+// documentation is where no script may need a file (Debian Policy 12.3, 12.1).
+// Elsewhere one may: python3.13's compiles its tests.
+const documentation = "/usr/share/"
+
+// addFilter writes down what is left out: documentation before any script runs,
+// everything else when all have run.
 func (l lists) addFilter(cfg rootfs.Config) error {
-	// The image is made in one go, or not at all: no file has to be on disk before the end.
-	l["dpkg.cfg"] = "force-unsafe-io\n"
-	for _, f := range []struct {
-		list, option string
-		globs        []string
-	}{
-		{"exclude", "path-exclude", cfg.Exclude},
-		{"keep", "path-include", cfg.Keep},
-	} {
-		for _, glob := range f.globs {
-			if err := rootfs.CheckGlob(glob); err != nil {
-				return err
-			}
-			if err := l.record(f.list, glob); err != nil {
-				return err
-			}
-			l["dpkg.cfg"] += f.option + "=" + glob + "\n"
+	// The image is made whole or not at all: no file has to be on disk before the end.
+	l["options"] = "--force-unsafe-io\n"
+	early := rootfs.Config{Keep: cfg.Keep}
+	for _, glob := range slices.Concat(cfg.Exclude, cfg.Keep) {
+		if err := rootfs.CheckGlob(glob); err != nil {
+			return err
+		}
+	}
+	for _, glob := range cfg.Exclude {
+		if strings.HasPrefix(glob, documentation) {
+			early.Exclude = append(early.Exclude, glob)
+		}
+	}
+	if len(cfg.Exclude) > 0 {
+		if err := cmp.Or(l.globs("dpkg.cfg", "path-exclude ", cfg.Exclude), l.globs("dpkg.cfg", "path-include ", cfg.Keep)); err != nil {
+			return err
+		}
+	}
+	return cmp.Or(
+		l.globs("options", "--path-exclude=", early.Exclude),
+		l.globs("options", "--path-include=", early.Keep),
+		l.record("unpacked", early.Sweep()...),
+		l.record("sweep", cfg.Sweep()...))
+}
+
+// globs adds globs to the list, each on a line after a word.
+func (l lists) globs(list, word string, globs []string) error {
+	for _, glob := range globs {
+		if err := l.record(list, word+glob); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -98,17 +116,35 @@ func (l lists) addFilter(cfg rootfs.Config) error {
 // them. The package passwd moves the passwords to shadow(5).
 func (l lists) addAccounts(cfg rootfs.Config) error {
 	for _, g := range cfg.Groups {
-		if err := l.record("group", strings.Join([]string{g.Name, "!", strconv.Itoa(g.GID), strings.Join(g.Members, ",")}, ":")); err != nil {
+		if err := l.addGroup(g, "!"); err != nil {
 			return err
 		}
 	}
 	for _, u := range cfg.Users {
-		fields := []string{u.Name, "!", strconv.Itoa(u.UID), strconv.Itoa(u.GID), u.Comment, cmp.Or(u.Home, "/nonexistent"), cmp.Or(u.Shell, "/usr/sbin/nologin")}
-		if err := l.record("passwd", strings.Join(fields, ":")); err != nil {
+		if err := l.addUser(u, "!"); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (l lists) addGroup(g rootfs.Group, password string) error {
+	return l.fields("group", g.Name, password, strconv.Itoa(g.GID), strings.Join(g.Members, ","))
+}
+
+func (l lists) addUser(u rootfs.User, password string) error {
+	return l.fields("passwd", u.Name, password, strconv.Itoa(u.UID), strconv.Itoa(u.GID), u.Comment,
+		cmp.Or(u.Home, "/nonexistent"), cmp.Or(u.Shell, "/usr/sbin/nologin"))
+}
+
+// fields adds a line of a file in the manner of passwd(5).
+func (l lists) fields(list string, values ...string) error {
+	for _, v := range values {
+		if strings.Contains(v, ":") {
+			return fmt.Errorf("%s: got %q, want no colon", list, v)
+		}
+	}
+	return l.record(list, strings.Join(values, ":"))
 }
 
 func (l lists) addPaths(cfg rootfs.Config) error {

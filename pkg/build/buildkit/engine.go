@@ -15,6 +15,7 @@ package buildkit
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -108,14 +109,14 @@ func (e *Engine) build(ctx context.Context, in build.Input, dir string) (v1.Imag
 // job fetches everything and says what is to be made of it.
 func (e *Engine) job(ctx context.Context, in build.Input, dir string, made *build.Made) (job, error) {
 	g := newGraph(in.Platform)
-	j := job{platform: in.Platform, mounts: g.mounts, epoch: in.Lock.Created, dir: dir}
-	var essential upload
-	var p *plan
+	var layers []llb.State
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() (err error) {
-		if len(in.Packages()) > 0 {
-			p, essential, err = e.packages(groupCtx, in, dir)
+	group.Go(func() error {
+		if !in.HasSystem() {
+			return nil
 		}
+		system, err := e.system(groupCtx, in, g, dir)
+		layers = append(layers, system)
 		return err
 	})
 	group.Go(func() (err error) {
@@ -127,21 +128,34 @@ func (e *Engine) job(ctx context.Context, in build.Input, dir string, made *buil
 	if err := group.Wait(); err != nil {
 		return job{}, err
 	}
-	var layers []llb.State
-	if p != nil {
-		system, err := g.system(in.Rootfs(), p, essential)
-		if err != nil {
-			return job{}, err
-		}
-		layers = append(layers, system)
-	}
 	if len(made.Programs.Files) > 0 {
 		layers = append(layers, g.programs(programsOf(made)))
 	}
-	j.layers = len(layers)
-	var err error
-	j.def, err = g.marshal(ctx, llb.Merge(layers, llb.WithCustomName("merge")))
-	return j, err
+	if len(layers) == 0 {
+		return job{}, errors.New("nothing to build: the spec has no packages, programs or files")
+	}
+	def, err := g.marshal(ctx, llb.Merge(layers, llb.WithCustomName("merge")))
+	return job{platform: in.Platform, def: def, mounts: g.mounts, epoch: in.Lock.Created, layers: len(layers), dir: dir}, err
+}
+
+// system is the layer of packages, and of what the spec puts beside them.
+func (e *Engine) system(ctx context.Context, in build.Input, g *graph, dir string) (llb.State, error) {
+	if len(in.Packages()) > 0 {
+		p, essential, err := e.packages(ctx, in, dir)
+		if err != nil {
+			return llb.State{}, err
+		}
+		return g.system(in.Rootfs(), p, essential)
+	}
+	archive, err := writeBare(in.Rootfs())
+	if err != nil {
+		return llb.State{}, err
+	}
+	file, err := newUpload(dir, "spec", ".tar", func(w io.Writer) error {
+		_, err := w.Write(archive)
+		return err
+	})
+	return g.bare(file), err
 }
 
 // packages fetches the packages and puts them in order.

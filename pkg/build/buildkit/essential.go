@@ -3,12 +3,9 @@ package buildkit
 import (
 	"archive/tar"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
@@ -16,27 +13,12 @@ import (
 	"github.com/imgctl/imgctl/internal/deb"
 )
 
-// upload is a file that a worker gets under a name that has its digest in it.
-type upload struct {
-	name string
-	file string // on disk
-}
-
 // writeEssential writes the files of the packages as one archive, in a new file
 // of dir: dpkg and all that it calls, unpacked before there is a dpkg. It has no
 // part in the image, where dpkg unpacks the packages once more; only directories
 // keep the owner and mode that they have here.
 func writeEssential(ctx context.Context, packages []debian, dir string) (upload, error) {
-	f, err := os.CreateTemp(dir, "essential-")
-	if err != nil {
-		return upload{}, err
-	}
-	h := sha256.New()
-	err = compressEssential(ctx, io.MultiWriter(f, h), packages)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return upload{}, errors.Join(err, os.Remove(f.Name()))
-	}
-	return upload{name: "essential_" + hex.EncodeToString(h.Sum(nil)) + ".tar.zst", file: f.Name()}, nil
+	return newUpload(dir, "essential", ".tar.zst", func(w io.Writer) error { return compressEssential(ctx, w, packages) })
 }
 
 func compressEssential(ctx context.Context, w io.Writer, packages []debian) error {

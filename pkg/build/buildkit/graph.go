@@ -2,6 +2,8 @@ package buildkit
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"os"
@@ -13,7 +15,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/moby/buildkit/client/llb"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/tonistiigi/fsutil"
 
 	"github.com/imgctl/imgctl/pkg/build/rootfs"
 )
@@ -27,18 +28,26 @@ const (
 // graph is what a worker is asked to do for one platform, and the files for it.
 type graph struct {
 	platform v1.Platform
-	mounts   map[string]fsutil.FS // by the name of the llb.Local
+	mounts   map[string]uploads // by the name of the llb.Local
 }
 
 func newGraph(p v1.Platform) *graph {
-	return &graph{platform: p, mounts: make(map[string]fsutil.FS)}
+	return &graph{platform: p, mounts: make(map[string]uploads)}
 }
 
-// marshal returns the definition of s. What it asks for depends on the inputs
-// alone, so that a worker which has done it before does nothing.
+// marshal returns the definition of s. It depends on nothing but the inputs: a
+// worker which has done the same before does nothing. That holds for the files,
+// too, as the names in an upload say what is in them.
 func (g *graph) marshal(ctx context.Context, s llb.State) (*llb.Definition, error) {
+	names := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(g.mounts)) {
+		fmt.Fprintln(names, name)
+		for _, u := range g.mounts[name] {
+			fmt.Fprintln(names, u.name)
+		}
+	}
 	p := ocispec.Platform{OS: g.platform.OS, Architecture: g.platform.Architecture, Variant: g.platform.Variant}
-	return s.Marshal(ctx, llb.Platform(p))
+	return s.Marshal(ctx, llb.Platform(p), llb.LocalUniqueID(hex.EncodeToString(names.Sum(nil))))
 }
 
 // local is a directory of files that the worker fetches from us. Platforms have
@@ -70,13 +79,27 @@ func (g *graph) system(cfg rootfs.Config, p *plan, essential upload) (llb.State,
 		llb.WithCustomNamef("unpack %d essential packages", len(p.essential)))
 	s = steps.run(s, "install the essential packages", "essential.sh", debsDir, dataDir)
 	for i, batch := range p.batches {
-		s = steps.run(s, fmt.Sprintf("install %d packages", len(batch)), "install.sh", debsDir, path.Join(dataDir, batchList(i)))
+		s = steps.run(s, batchName(batch), "install.sh", debsDir, dataDir, batchList(i))
 	}
 	s = steps.run(s, "apply the spec", "spec.sh", dataDir)
 	s = steps.run(s, "remove the traces of the build", "finish.sh", dataDir)
 	return llb.Scratch().File(
 		llb.Copy(s, "/", "/", &llb.CopyInfo{CopyDirContentsOnly: true}, llb.WithExcludePatterns([]string{"run/imgctl"})),
 		llb.WithCustomName("squash")), nil
+}
+
+// bare is the layer of an image without packages: files of the spec, in an archive.
+func (g *graph) bare(archive upload) llb.State {
+	return llb.Scratch().File(
+		llb.Copy(g.local("spec", uploads{archive}), archive.name, "/", &llb.CopyInfo{AttemptUnpack: true}),
+		llb.WithCustomName("unpack the files of the spec"))
+}
+
+func batchName(batch []debian) string {
+	if len(batch) == 1 {
+		return "install " + batch[0].name
+	}
+	return fmt.Sprintf("install %d packages", len(batch))
 }
 
 // state is the lists and scripts as files.

@@ -26,7 +26,7 @@ const (
 	maxResult    = 16 << 30 // all of it, compressed
 	maxLayer     = 32 << 30 // a layer, uncompressed
 	maxDocument  = 4 << 20  // manifest, config
-	maxCopyright = 1 << 20
+	maxCopyright = 1 << 20  // a longer one is not looked at
 	maxWindow    = 64 << 20 // of zstd
 )
 
@@ -50,6 +50,7 @@ func (b *bounded) Close() error { return nil }
 // result is the image that a worker made, an OCI layout in a tar archive. Only
 // its layers are used. Close it when they have been read.
 type result struct {
+	worker Worker
 	file   *os.File
 	blobs  map[string]*io.SectionReader // by digest
 	layers []v1.Descriptor
@@ -185,7 +186,7 @@ func (r *result) layer(ctx context.Context, s *layer.Store, i int, epoch time.Ti
 		return copyLayer(w, z, r.diffs[i], epoch)
 	})
 	if err != nil {
-		return nil, n, fmt.Errorf("layer %s: %w", r.diffs[i], err)
+		return nil, n, fmt.Errorf("worker %s: layer %s: %w", r.worker, r.diffs[i], err)
 	}
 	return l, n, nil
 }
@@ -253,7 +254,7 @@ func (n notes) note(h *tar.Header, body io.Reader, links map[string]string) erro
 	switch {
 	case h.Typeflag == tar.TypeSymlink && file == "":
 		links[name] = path.Base(h.Linkname)
-	case h.Typeflag == tar.TypeReg && file == "copyright":
+	case h.Typeflag == tar.TypeReg && file == "copyright" && h.Size <= maxCopyright:
 		text, err := readAll(body, maxCopyright)
 		if err != nil {
 			return fmt.Errorf("%s: %w", h.Name, err)

@@ -31,7 +31,7 @@ const compatibility = 30
 type job struct {
 	platform v1.Platform
 	def      *llb.Definition
-	mounts   map[string]fsutil.FS
+	mounts   map[string]uploads
 	epoch    time.Time
 	layers   int    // how many the result must have
 	dir      string // where the result goes
@@ -87,7 +87,7 @@ func (e *Engine) solveOn(ctx context.Context, w Worker, j job) (*result, error) 
 	if err != nil {
 		return nil, err
 	}
-	r := &result{file: file}
+	r := &result{worker: w, file: file}
 	if err := e.solveInto(ctx, w, d, j, r); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -123,9 +123,13 @@ func (j job) options(r *result) (client.SolveOpt, error) {
 	if err != nil {
 		return client.SolveOpt{}, err
 	}
+	mounts := make(map[string]fsutil.FS)
+	for name, files := range j.mounts {
+		mounts[name] = files
+	}
 	return client.SolveOpt{
 		CompatibilityVersion: compatibility,
-		LocalMounts:          j.mounts,
+		LocalMounts:          mounts,
 		Exports: []client.ExportEntry{{
 			Type:   client.ExporterOCI,
 			Output: func(map[string]string) (io.WriteCloser, error) { return &bounded{w: r.file, left: maxResult}, nil },

@@ -2,6 +2,9 @@ package buildkit
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -12,6 +15,25 @@ import (
 	"github.com/tonistiigi/fsutil"
 	"github.com/tonistiigi/fsutil/types"
 )
+
+// upload is a file that a worker gets under a name that has its digest in it.
+type upload struct {
+	name string
+	file string // on disk
+}
+
+// newUpload writes a file in dir that a worker is to get.
+func newUpload(dir, kind, suffix string, fill func(io.Writer) error) (upload, error) {
+	f, err := os.CreateTemp(dir, kind+"-")
+	if err != nil {
+		return upload{}, err
+	}
+	h := sha256.New()
+	if err := errors.Join(fill(io.MultiWriter(f, h)), f.Close()); err != nil {
+		return upload{}, errors.Join(err, os.Remove(f.Name()))
+	}
+	return upload{name: kind + "_" + hex.EncodeToString(h.Sum(nil)) + suffix, file: f.Name()}, nil
+}
 
 // uploads is a directory that exists only for a worker: files of the cache, each
 // under a name that has its digest in it. Nothing is copied or linked, and all

@@ -6,14 +6,21 @@
 set -eu
 debs=$1 data=$2
 
+# What was unpacked has everything in it, and dpkg will not know that it is there.
+set --
+while IFS= read -r argument; do
+	set -- "$@" "$argument"
+done <"$data/unpacked"
+"$@"
+
 # invoke-rc.d(8): nothing is started.
 printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
 chmod 755 /usr/sbin/policy-rc.d
 
-mkdir -p /etc/dpkg/dpkg.cfg.d
-cp "$data/dpkg.cfg" /etc/dpkg/dpkg.cfg.d/imgctl
-
 set --
+while IFS= read -r option; do
+	set -- "$@" "$option"
+done <"$data/options"
 while IFS= read -r name; do
 	set -- "$@" "$debs/$name"
 done <"$data/essential"

@@ -1,10 +1,13 @@
 # Installs one batch of packages.
 #
-# $1 has the packages, $2 is the list of their file names.
+# $1 has the packages, $2 the lists, $3 is the name of the list of the batch.
 set -eu
-debs=$1 list=$2
+debs=$1 data=$2 batch=$3
 set --
+while IFS= read -r option; do
+	set -- "$@" "$option"
+done <"$data/options"
 while IFS= read -r name; do
 	set -- "$@" "$debs/$name"
-done <"$list"
+done <"$data/$batch"
 exec dpkg --install "$@"
