@@ -262,7 +262,7 @@ func TestTheExampleOfAControlPlaneImage(t *testing.T) {
 	if _, there := headers["usr/local/bin/kube-apiserver"]; !there || len(all) != 2 {
 		t.Errorf("got %d layers, the last with %v", len(all), headers)
 	}
-	if passwd := string(system["etc/passwd"]); !strings.Contains(passwd, "kube-apiserver:x:11001:11001:") {
+	if passwd := string(system["etc/passwd"]); !strings.Contains(passwd, "kube-apiserver:!:11001:11001:") {
 		t.Errorf("got %q, want the account of the spec", passwd)
 	}
 }
