@@ -6,8 +6,8 @@ RACE     ?= -race
 
 # What the end-to-end tests run beside what they compile: names of Debian
 # packages, and the programs that show whether they are there.
-E2E_PACKAGES = podman runc conmon skopeo qemu-system-arm
-E2E_PROGRAMS = podman runc conmon skopeo qemu-system-aarch64
+E2E_PACKAGES = podman runc conmon skopeo qemu-system-arm mmdebstrap
+E2E_PROGRAMS = podman runc conmon skopeo qemu-system-aarch64 mmdebstrap
 
 .DEFAULT_GOAL := help
 
