@@ -20,6 +20,7 @@ var rooms = map[string][]string{
 	"pkg/upstream":        {"google/go-containerregistry", "sigstore/", "spf13/cobra", module + "pkg/"},
 	"pkg/attest":          {"google/go-containerregistry", "sigstore/", "net/http", "spf13/cobra", module},
 	"pkg/build":           {"moby/buildkit", "sigstore/", "spf13/cobra", module + "pkg/oci", "pkg/v1/remote"},
+	"pkg/build/rebuild":   {"moby/buildkit", "sigstore/", "spf13/cobra", module + "pkg/sign", module + "pkg/verify"},
 	"pkg/oci/artifact":    {"pkg/v1/remote", "sigstore/", "net/http", module},
 	"pkg/oci":             {"sigstore/", "moby/buildkit", "spf13/cobra", module + "pkg/verify", module + "pkg/sign"},
 	"pkg/sign":            {"sigstore/cosign", "moby/buildkit", "spf13/cobra", module + "pkg/build", module + "pkg/verify"},

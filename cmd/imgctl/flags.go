@@ -84,7 +84,7 @@ func (g *globals) check() error {
 }
 
 // insecureFlags loosen a check and are therefore never read from the environment (C03).
-var insecureFlags = map[string]bool{"plain-http": true, "overwrite": true}
+var insecureFlags = map[string]bool{"plain-http": true, "overwrite": true, "insecure-unsigned": true}
 
 // environmentName is the variable that stands in for a flag: IMGCTL_ and the
 // flag's name in upper case.

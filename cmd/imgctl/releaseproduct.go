@@ -116,7 +116,7 @@ func (pr *product) attestImage(ctx context.Context, r *release, result *build.Re
 			return err
 		}
 	}
-	provenance, err := attest.Provenance(result.Record)
+	provenance, err := attest.Provenance(byThisProgram(result.Record))
 	if err != nil {
 		return err
 	}
@@ -124,6 +124,11 @@ func (pr *product) attestImage(ctx context.Context, r *release, result *build.Re
 	if err != nil {
 		return err
 	}
+	source, err := sourceOf(r.spec, r.lock, subject)
+	if err != nil {
+		return err
+	}
+	pr.attachments = append(pr.attachments, source)
 	return pr.attach(ctx, r.signer, subject, name, attest.PredicateProvenance, provenance, created)
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/imgctl/imgctl/internal/strict"
 	"github.com/imgctl/imgctl/pkg/attest"
+	"github.com/imgctl/imgctl/pkg/build/rebuild"
 	"github.com/imgctl/imgctl/pkg/bundle"
 	"github.com/imgctl/imgctl/pkg/oci"
 	"github.com/imgctl/imgctl/pkg/sign"
@@ -19,7 +20,7 @@ import (
 
 // treeNode is one manifest and what hangs on it.
 type treeNode struct {
-	Kind     string      `json:"kind"` // index, image, bundle, signature, SPDX, provenance, artifact
+	Kind     string      `json:"kind"` // index, image, bundle, signature, SPDX, provenance, source, artifact
 	Digest   string      `json:"digest"`
 	Tag      string      `json:"tag,omitempty"`      // where a tag and no referrer leads to it
 	Platform string      `json:"platform,omitempty"` // of an image in an index
@@ -163,6 +164,7 @@ var treeKinds = map[string]string{
 	attest.PredicateSPDX:       "SPDX",
 	attest.PredicateProvenance: "provenance",
 	bundle.ArtifactType:        "bundle",
+	rebuild.SourceType:         "source",
 }
 
 // attached returns the referrers of h and what the signature tag leads to.

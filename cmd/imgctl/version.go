@@ -21,10 +21,13 @@ type versionResult struct {
 	Platform string `json:"platform"`
 }
 
+// develVersion is the version of a build that knows none.
+const develVersion = "devel"
+
 // readVersion takes everything from what the Go linker recorded, so that no
 // build script has to pass it in.
 func readVersion() versionResult {
-	v := versionResult{Header: header("Version"), Version: "devel", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	v := versionResult{Header: header("Version"), Version: develVersion, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return v
