@@ -79,7 +79,7 @@ func show(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.lab.Close()) }()
-	for _, part := range []func(context.Context) error{d.prepare, d.release, d.look, d.outage} {
+	for _, part := range []func(context.Context) error{d.prepare, d.release, d.look, d.rebuild, d.outage} {
 		if err := part(ctx); err != nil {
 			return err
 		}
@@ -119,6 +119,12 @@ func (d *demo) look(ctx context.Context) error {
 	}
 	d.part("The image's layers")
 	return d.sizes(ctx, d.lab.Image(0)+":"+peers.KubeVersion)
+}
+
+// rebuild makes the published image again from what its provenance names.
+func (d *demo) rebuild(ctx context.Context) error {
+	d.part("The image is built again from its provenance alone")
+	return d.imgctl(ctx, "rebuild", d.lab.Image(1)+":"+peers.KubeVersion, "--policy", "policies/kubelet.yaml")
 }
 
 // outage stops the first registry and goes on with the second.
