@@ -90,7 +90,7 @@ func (c *buildCmd) run(ctx context.Context) error {
 	if c.out == "" && !c.report && !c.compare {
 		return usage(fmt.Errorf("--output: got nothing, want a directory"))
 	}
-	if err := c.workers.check(); err != nil {
+	if err := c.workers.check(c.app, c.compare); err != nil {
 		return err
 	}
 	im, err := c.fetchImage(ctx, c.from, c.dir, c.only)
@@ -103,10 +103,7 @@ func (c *buildCmd) run(ctx context.Context) error {
 	if c.compare {
 		return c.compareEngines(ctx, im)
 	}
-	engine, err := c.engine(im.inputs)
-	if err != nil {
-		return err
-	}
+	engine := c.engine(im.inputs)
 	var built []builtIndex
 	for _, t := range im.targets {
 		result, err := c.buildImage(ctx, engine, im.spec, im.lock, t, c.printer())
@@ -123,11 +120,11 @@ func (c *buildCmd) run(ctx context.Context) error {
 }
 
 // engine is the one that --builder names.
-func (c *buildCmd) engine(in inputs) (build.Engine, error) {
+func (c *buildCmd) engine(in inputs) build.Engine {
 	if c.workers.builder == "buildkit" {
 		return c.workers.engine(c.app, in)
 	}
-	return c.layers(in), nil
+	return c.layers(in)
 }
 
 // finish writes an image to where it was asked for, and describes it.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -16,6 +17,8 @@ type buildkitFlags struct {
 	builder   string
 	addresses []string
 	tls       buildkit.TLS
+
+	workers []buildkit.Worker // what the addresses mean, once they have been checked
 }
 
 func (b *buildkitFlags) register(f *pflag.FlagSet) {
@@ -27,33 +30,40 @@ func (b *buildkitFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&b.tls.ServerName, "tlsservername", "", "`name` in the workers' certificates (default: the host of the address)")
 }
 
-// check refuses what no build could use.
-func (b *buildkitFlags) check() error {
+// check refuses what no build could use. Workers must be given when they are
+// needed whoever builds.
+func (b *buildkitFlags) check(a *app, needed bool) error {
 	if !slices.Contains([]string{"layers", "buildkit"}, b.builder) {
 		return usage(fmt.Errorf("--builder: got %q, want layers or buildkit", b.builder))
+	}
+	addresses := b.addresses
+	if host := a.getenv("BUILDKIT_HOST"); len(addresses) == 0 && host != "" {
+		addresses = []string{host}
+	}
+	if len(addresses) == 0 && (needed || b.builder == "buildkit") {
+		return usage(fmt.Errorf("--addr: got nothing, and no BUILDKIT_HOST; want the address of a BuildKit worker"))
+	}
+	for _, text := range addresses {
+		w, err := buildkit.ParseWorker(text)
+		if err == nil {
+			err = b.tls.Check(w)
+		}
+		if err == nil && a.offline && !strings.HasPrefix(w.Address, "unix://") {
+			err = fmt.Errorf("worker %s: --offline allows no connection", w)
+		}
+		if err != nil {
+			return usage(fmt.Errorf("--addr: %w", err))
+		}
+		b.workers = append(b.workers, w)
 	}
 	return nil
 }
 
 // engine is the engine on the workers.
-func (b *buildkitFlags) engine(a *app, in inputs) (build.Engine, error) {
-	addresses := b.addresses
-	if host := a.getenv("BUILDKIT_HOST"); len(addresses) == 0 && host != "" {
-		addresses = []string{host}
-	}
-	if len(addresses) == 0 {
-		return nil, usage(fmt.Errorf("--addr: got nothing, and no BUILDKIT_HOST; want the address of a BuildKit worker"))
-	}
-	e := &buildkit.Engine{Materials: a.materials(in), TLS: b.tls, Cache: a.cache, Jobs: a.jobs, Log: a.logger()}
-	for _, text := range addresses {
-		w, err := buildkit.ParseWorker(text)
-		if err != nil {
-			return nil, usage(fmt.Errorf("--addr: %w", err))
-		}
-		e.Workers = append(e.Workers, w)
-	}
+func (b *buildkitFlags) engine(a *app, in inputs) build.Engine {
+	e := &buildkit.Engine{Materials: a.materials(in), Workers: b.workers, TLS: b.tls, Cache: a.cache, Jobs: a.jobs, Log: a.logger()}
 	if mode := cmp.Or(a.progress, "auto"); mode != "none" && !a.quiet {
 		e.Progress = buildkit.Progress{Out: a.stderr, Mode: mode}
 	}
-	return e, nil
+	return e
 }

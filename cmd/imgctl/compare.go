@@ -37,10 +37,7 @@ func (c *buildCmd) compareEngines(ctx context.Context, im *lockedImage) error {
 	if err != nil {
 		return err
 	}
-	other, err := c.workers.engine(c.app, im.inputs)
-	if err != nil {
-		return err
-	}
+	other := c.workers.engine(c.app, im.inputs)
 	compared := comparedImages{Header: header("Compared")}
 	var comparisons []inspect.Comparison
 	for _, t := range im.targets {

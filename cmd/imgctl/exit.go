@@ -15,6 +15,7 @@ import (
 	"github.com/imgctl/imgctl/internal/download"
 	"github.com/imgctl/imgctl/internal/strict"
 	"github.com/imgctl/imgctl/pkg/build"
+	"github.com/imgctl/imgctl/pkg/build/buildkit"
 	"github.com/imgctl/imgctl/pkg/build/inspect"
 	"github.com/imgctl/imgctl/pkg/build/layer"
 	"github.com/imgctl/imgctl/pkg/oci"
@@ -154,7 +155,7 @@ func exitOf(err error) int {
 		return exitUsage
 	case oci.Denied(err):
 		return exitDenied
-	case oci.Unreachable(err), download.Unreachable(err):
+	case oci.Unreachable(err), download.Unreachable(err), buildkit.Unreachable(err):
 		return exitUnreachable
 	case oci.NotFound(err), download.NotFound(err), errors.Is(err, fs.ErrNotExist):
 		return exitNotFound

@@ -31,6 +31,25 @@ func (l lists) record(list string, values ...string) error {
 	return nil
 }
 
+// pick returns the lists of those names, and all below a name that ends in a slash.
+func (l lists) pick(names ...string) lists {
+	picked := make(lists)
+	for list, text := range l {
+		if slices.ContainsFunc(names, func(name string) bool {
+			return list == name || strings.HasSuffix(name, "/") && strings.HasPrefix(list, name)
+		}) {
+			picked[list] = text
+		}
+	}
+	return picked
+}
+
+// with adds a list.
+func (l lists) with(list, text string) lists {
+	l[list] = text
+	return l
+}
+
 // newLists writes down the plan and what the spec asks for beside packages.
 func newLists(cfg rootfs.Config, p *plan) (lists, error) {
 	l := make(lists)

@@ -43,7 +43,7 @@ func runSpec(t *testing.T, cfg rootfs.Config, prepare ...func(root string)) (roo
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.CommandContext(t.Context(), sh, "scripts/spec.sh", data, root)
+	cmd := exec.CommandContext(t.Context(), sh, "scripts/spec.sh", data, "", root)
 	printed, err := cmd.CombinedOutput()
 	return root, string(printed), err
 }

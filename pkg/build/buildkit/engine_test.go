@@ -75,6 +75,9 @@ func TestWorkerThatCannotBeReachedOrIsLostIsReplaced(t *testing.T) {
 	lost := func(context.Context, client.SolveOpt, chan *client.SolveStatus) (*client.SolveResponse, error) {
 		return nil, status.Error(codes.Unavailable, "error reading from server: EOF")
 	}
+	stopped := func(context.Context, client.SolveOpt, chan *client.SolveStatus) (*client.SolveResponse, error) {
+		return nil, status.Error(codes.Canceled, "context canceled")
+	}
 	silent := &fake{platforms: []string{"linux/arm64"}}
 	silent.dead.Store(true)
 	dying := &fake{platforms: []string{"linux/arm64"}}
@@ -86,6 +89,7 @@ func TestWorkerThatCannotBeReachedOrIsLostIsReplaced(t *testing.T) {
 		"not reachable":         silent,
 		"lost":                  {platforms: []string{"linux/arm64"}, solve: lost},
 		"lost without a word":   dying,
+		"shut down":             {platforms: []string{"linux/arm64"}, solve: stopped},
 		"of another platform":   {platforms: []string{"linux/amd64"}},
 		"without any platforms": {},
 	} {

@@ -61,28 +61,25 @@ func (g *graph) local(name string, files uploads) llb.State {
 // system is the layer of packages: a root file system made by dpkg and the
 // packages' own scripts, then what the spec asks for.
 func (g *graph) system(cfg rootfs.Config, p *plan, essential upload) (llb.State, error) {
-	values, err := newLists(cfg, p)
+	all, err := newLists(cfg, p)
 	if err != nil {
 		return llb.State{}, err
 	}
-	data, err := values.state()
-	if err != nil {
-		return llb.State{}, err
+	tasks := []task{{"install the essential packages", "essential.sh", all.pick("unpacked", "options", "essential", "passwd", "group"), p.essential}}
+	for i, batch := range p.batches {
+		tasks = append(tasks, task{batchName(batch), "install.sh", all.pick("options").with("batch", all[batchList(i)]), batch})
 	}
-	var debs uploads
-	for _, d := range slices.Concat(append(p.batches, p.essential)...) {
-		debs = append(debs, upload{d.upload(), d.file})
-	}
-	steps := &steps{data: data, debs: g.local("packages", debs), epoch: cfg.Created}
+	tasks = append(tasks,
+		task{"apply the spec", "spec.sh", all.pick("directories", "files", "content/", "links", "alternatives"), nil},
+		task{"remove the traces of the build", "finish.sh", all.pick("dpkg.cfg", "sweep"), nil})
 	s := llb.Scratch().File(
 		llb.Copy(g.local("essential", uploads{essential}), essential.name, "/", &llb.CopyInfo{AttemptUnpack: true}),
 		llb.WithCustomNamef("unpack %d essential packages", len(p.essential)))
-	s = steps.run(s, "install the essential packages", "essential.sh", debsDir, dataDir)
-	for i, batch := range p.batches {
-		s = steps.run(s, batchName(batch), "install.sh", debsDir, dataDir, batchList(i))
+	for i, t := range tasks {
+		if s, err = g.run(s, t, i, cfg.Created); err != nil {
+			return llb.State{}, err
+		}
 	}
-	s = steps.run(s, "apply the spec", "spec.sh", dataDir)
-	s = steps.run(s, "remove the traces of the build", "finish.sh", dataDir)
 	return llb.Scratch().File(
 		llb.Copy(s, "/", "/", &llb.CopyInfo{CopyDirContentsOnly: true}, llb.WithExcludePatterns([]string{"run/imgctl"})),
 		llb.WithCustomName("squash")), nil
@@ -102,53 +99,59 @@ func batchName(batch []debian) string {
 	return fmt.Sprintf("install %d packages", len(batch))
 }
 
-// state is the lists and scripts as files.
-func (l lists) state() (llb.State, error) {
-	files := maps.Clone(l)
-	all, err := scripts.ReadDir("scripts")
+// task is a script, and all that it gets: what it does not get cannot be a reason
+// to run it again.
+type task struct {
+	name   string // for people
+	script string
+	lists  lists
+	debs   []debian
+}
+
+// state is the script and the lists as files.
+func (t task) state() (llb.State, error) {
+	text, err := scripts.ReadFile(path.Join("scripts", t.script))
 	if err != nil {
 		return llb.State{}, err
 	}
-	for _, f := range all {
-		text, err := scripts.ReadFile(path.Join("scripts", f.Name()))
-		if err != nil {
-			return llb.State{}, err
-		}
-		files[f.Name()] = string(text)
+	action := llb.Mkdir("/content", 0o755).Mkfile("/"+t.script, 0o644, text)
+	for _, name := range slices.Sorted(maps.Keys(t.lists)) {
+		action = action.Mkfile("/"+name, 0o644, []byte(t.lists[name]))
 	}
-	action := llb.Mkdir("/content", 0o755)
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		action = action.Mkfile("/"+name, 0o644, []byte(files[name]))
-	}
-	return llb.Scratch().File(action, llb.WithCustomName("write down the spec")), nil
+	return llb.Scratch().File(action, llb.WithCustomName("write down how to "+t.name)), nil
 }
 
-// steps run scripts in a root file system that is under construction.
-type steps struct {
-	data, debs llb.State
-	epoch      time.Time
-}
-
-// run runs a script. It has no network: everything that goes into the image has
-// been given to it.
-func (x *steps) run(s llb.State, name, script string, args ...string) llb.State {
-	env := []struct{ name, value string }{
+// run runs a task in a root file system that is under construction. It has no
+// network: everything that goes into the image has been given to it.
+func (g *graph) run(s llb.State, t task, i int, epoch time.Time) (llb.State, error) {
+	data, err := t.state()
+	if err != nil {
+		return llb.State{}, err
+	}
+	for _, e := range [][2]string{
 		{"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 		{"HOME", "/root"},
 		{"LC_ALL", "C.UTF-8"},
 		{"TZ", "UTC"},
 		{"DEBIAN_FRONTEND", "noninteractive"},
 		{"DEBCONF_NONINTERACTIVE_SEEN", "true"},
-		{"SOURCE_DATE_EPOCH", strconv.FormatInt(x.epoch.Unix(), 10)},
+		{"SOURCE_DATE_EPOCH", strconv.FormatInt(epoch.Unix(), 10)},
+	} {
+		s = s.AddEnv(e[0], e[1])
 	}
-	for _, e := range env {
-		s = s.AddEnv(e.name, e.value)
+	options := []llb.RunOption{
+		llb.Args([]string{"/bin/sh", path.Join(dataDir, t.script), dataDir, debsDir}),
+		llb.AddMount(dataDir, data, llb.Readonly),
+		llb.WithCustomName(t.name),
 	}
-	return s.Network(llb.NetModeNone).Run(
-		llb.Args(append([]string{"/bin/sh", path.Join(dataDir, script)}, args...)),
-		llb.AddMount(debsDir, x.debs, llb.Readonly),
-		llb.AddMount(dataDir, x.data, llb.Readonly),
-		llb.WithCustomName(name)).Root()
+	if len(t.debs) > 0 {
+		var files uploads
+		for _, d := range t.debs {
+			files = append(files, upload{d.upload(), d.file})
+		}
+		options = append(options, llb.AddMount(debsDir, g.local("packages"+strconv.Itoa(i), files), llb.Readonly))
+	}
+	return s.Network(llb.NetModeNone).Run(options...).Root(), nil
 }
 
 // program is a file of the image and the file that it is a copy of.

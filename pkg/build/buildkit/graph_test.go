@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -95,7 +96,7 @@ func TestEverythingThatIsFetchedIsOurs(t *testing.T) {
 		}
 	}
 	slices.Sort(got)
-	if want := []string{"local://essential-linux-arm64", "local://packages-linux-arm64", "local://programs-linux-arm64"}; !slices.Equal(got, want) {
+	if want := []string{"local://essential-linux-arm64", "local://packages0-linux-arm64", "local://packages1-linux-arm64", "local://programs-linux-arm64"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -117,6 +118,26 @@ func TestTheSameInputIsTheSameDefinition(t *testing.T) {
 	other.Links = []rootfs.Link{{Path: "/c", Target: "d"}}
 	if sum(cfg) == sum(other) {
 		t.Error("another spec: got the same definition")
+	}
+}
+
+func TestAnotherFileOfTheSpecIsNoReasonToInstallAgain(t *testing.T) {
+	run := func(cfg rootfs.Config) map[string]string {
+		_, def := system(t, cfg)
+		steps := make(map[string]string)
+		for i, op := range operations(t, def) {
+			if e := op.GetExec(); e != nil && !strings.HasSuffix(e.Meta.Args[1], "/spec.sh") && !strings.HasSuffix(e.Meta.Args[1], "/finish.sh") {
+				steps[e.Meta.Args[1]] = digest.FromBytes(def.Def[i]).String()
+			}
+		}
+		return steps
+	}
+	before, after := run(rootfs.Config{}), run(rootfs.Config{Files: []rootfs.File{{Path: "/etc/a", Content: "a"}}})
+	if len(before) != 2 || !maps.Equal(before, after) {
+		t.Errorf("got %v, want what it was before: %v", after, before)
+	}
+	if other := run(rootfs.Config{Groups: []rootfs.Group{{Name: "g", GID: 5}}}); maps.Equal(before, other) {
+		t.Error("another group: got the same steps, want the accounts to be there before any package asks")
 	}
 }
 

@@ -16,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/containerd/platforms"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/klauspost/compress/zstd"
@@ -56,7 +55,8 @@ func (f *fake) ListWorkers(context.Context, ...client.ListWorkersOption) ([]*cli
 	}
 	info := &client.WorkerInfo{}
 	for _, p := range f.platforms {
-		info.Platforms = append(info.Platforms, platforms.MustParse(p))
+		os, arch, _ := strings.Cut(p, "/")
+		info.Platforms = append(info.Platforms, ocispec.Platform{OS: os, Architecture: arch})
 	}
 	return []*client.WorkerInfo{info}, nil
 }

@@ -137,6 +137,14 @@ func newPlan(packages []debian) (*plan, error) {
 		}
 		rest = append(rest, d)
 	}
+	var err error
+	p.batches, err = batches(rest, offers, done)
+	return p, err
+}
+
+// batches orders the packages that are not in done.
+func batches(rest []debian, offers map[string][]string, done map[string]bool) ([][]debian, error) {
+	var all [][]debian
 	for len(rest) > 0 {
 		batch, err := nextBatch(rest, offers, done)
 		if err != nil {
@@ -145,10 +153,10 @@ func newPlan(packages []debian) (*plan, error) {
 		for _, d := range batch {
 			done[d.name] = true
 		}
-		p.batches = append(p.batches, batch)
+		all = append(all, batch)
 		rest = slices.DeleteFunc(rest, func(d debian) bool { return done[d.name] })
 	}
-	return p, nil
+	return all, nil
 }
 
 // offersOf maps each name, real or virtual, to the packages that stand for it.

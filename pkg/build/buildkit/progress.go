@@ -66,9 +66,10 @@ func (d *display) leave() {
 	}
 }
 
-// Bounds of what is remembered of a step's log.
+// Bounds of what is remembered.
 const (
-	logLines = 5
+	maxSteps = 1000
+	logLines = 5   // of each step
 	lineSize = 200 // bytes
 )
 
@@ -125,6 +126,9 @@ func (w *watch) step(d digest.Digest) *step {
 	s, ok := w.steps[d]
 	if !ok {
 		s = &step{}
+		if len(w.steps) == maxSteps {
+			return s // of which nothing is remembered
+		}
 		w.steps[d] = s
 		w.order = append(w.order, d)
 	}

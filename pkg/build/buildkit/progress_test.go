@@ -128,6 +128,13 @@ func TestLogIsRememberedWithinBounds(t *testing.T) {
 			t.Errorf("got a line of %d bytes, want at most %d", len(line), lineSize)
 		}
 	}
+	w := newWatch("", nil)
+	for i := range 2 * maxSteps {
+		w.step(digest.FromString(fmt.Sprint(i))).add([]byte("x"))
+	}
+	if len(w.steps) != maxSteps || len(w.order) != maxSteps {
+		t.Errorf("got %d steps, want at most %d", len(w.steps), maxSteps)
+	}
 	if len(s.log) > logLines || cap(s.part) > 2*lineSize {
 		t.Errorf("got %d lines kept", len(s.log))
 	}

@@ -198,9 +198,10 @@ func explain(ctx context.Context, w Worker, d daemon, watch *watch, err error) e
 	return &StepError{Worker: w, Step: failed.Name, Log: failed.tail(), Err: cause}
 }
 
-// alive reports whether the worker answers after a solve has ended with err.
+// alive reports whether the worker answers after a solve has ended with err. One
+// that cancels what we did not cancel is about to end.
 func alive(ctx context.Context, d daemon, err error) bool {
-	if grpcerrors.Code(err) == codes.Unavailable {
+	if code := grpcerrors.Code(err); code == codes.Unavailable || code == codes.Canceled {
 		return false
 	}
 	asked, cancel := context.WithTimeout(ctx, answerLimit)

@@ -10,14 +10,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/containerd/platforms"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/moby/buildkit/client"
 	_ "github.com/moby/buildkit/client/connhelper/dockercontainer" // each registers the scheme of an address
 	_ "github.com/moby/buildkit/client/connhelper/kubepod"
 	_ "github.com/moby/buildkit/client/connhelper/podmancontainer"
 	_ "github.com/moby/buildkit/client/connhelper/ssh"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Worker is a BuildKit daemon.
@@ -59,9 +57,9 @@ type TLS struct {
 	ServerName string // in the worker's certificate; "": the host of its address
 }
 
-// check refuses what would talk to a worker that anybody could be, or that does
-// what anybody says: a BuildKit daemon runs what it is given as root.
-func (t TLS) check(w Worker) error {
+// Check refuses to talk to a worker that anybody could be, or that does what
+// anybody says: a BuildKit daemon runs what it is given as root.
+func (t TLS) Check(w Worker) error {
 	u, err := url.Parse(w.Address)
 	if err != nil || u.Scheme != "tcp" {
 		return err
@@ -106,7 +104,7 @@ type daemon interface {
 
 // dialBuildkit connects to a worker, lazily.
 func dialBuildkit(ctx context.Context, w Worker, t TLS) (daemon, error) {
-	if err := t.check(w); err != nil {
+	if err := t.Check(w); err != nil {
 		return nil, err
 	}
 	c, err := client.New(ctx, w.Address, t.options(w)...)
@@ -132,10 +130,10 @@ func checkPlatform(ctx context.Context, w Worker, d daemon, want v1.Platform) er
 	var have []string
 	for _, info := range infos {
 		for _, p := range info.Platforms {
-			have = append(have, platforms.Format(p))
+			have = append(have, printable(v1.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant}.String()))
 		}
 	}
-	if !slices.Contains(have, platforms.Format(ocispec.Platform{OS: want.OS, Architecture: want.Architecture, Variant: want.Variant})) {
+	if !slices.Contains(have, want.String()) {
 		return &PlatformError{Worker: w, Want: want.String(), Have: have}
 	}
 	return nil

@@ -58,7 +58,7 @@ func TestTCPWorkerMustProveItselfAndAskWhoWeAre(t *testing.T) {
 		{"tcp://127.0.0.1:1234", TLS{Cert: "cert.pem", Key: "key.pem"}, "a CA"},
 		{"tcp://10.0.0.7:1234", TLS{ServerName: "worker"}, "a CA"},
 	} {
-		err := tt.tls.check(Worker{Address: tt.address})
+		err := tt.tls.Check(Worker{Address: tt.address})
 		if tt.want == "" {
 			if err != nil {
 				t.Errorf("%s %+v: got %v, want it accepted", tt.address, tt.tls, err)

@@ -1,10 +1,10 @@
 # Installs the Essential packages, whose files have been unpacked without dpkg,
 # and then the accounts of the spec, before any other package asks for one.
 #
-# $1 has the packages, $2 the lists. All values are in the lists, one on each
+# $1 has the lists, $2 the packages. All values are in the lists, one on each
 # line, and none is ever a part of a script.
 set -eu
-debs=$1 data=$2
+data=$1 debs=$2
 
 # What was unpacked has everything in it, and dpkg will not know that it is there.
 set --

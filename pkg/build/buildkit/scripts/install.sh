@@ -1,13 +1,13 @@
 # Installs one batch of packages.
 #
-# $1 has the packages, $2 the lists, $3 is the name of the list of the batch.
+# $1 has the lists, $2 the packages.
 set -eu
-debs=$1 data=$2 batch=$3
+data=$1 debs=$2
 set --
 while IFS= read -r option; do
 	set -- "$@" "$option"
 done <"$data/options"
 while IFS= read -r name; do
 	set -- "$@" "$debs/$name"
-done <"$data/$batch"
+done <"$data/batch"
 exec dpkg --install "$@"

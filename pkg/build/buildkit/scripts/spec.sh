@@ -1,9 +1,9 @@
 # Makes what the spec asks for beside the packages.
 #
-# $1 has the lists: records of a fixed number of lines, one value on each. $2 is
+# $1 has the lists: records of a fixed number of lines, one value on each. $3 is
 # what comes before every path: nothing, but in a test.
 set -eu
-data=$1 root=${2-}
+data=$1 root=${3-}
 
 die() {
 	printf '%s\n' "$1" >&2
