@@ -66,6 +66,7 @@ func TestWrapperFollowsTheNode(t *testing.T) {
 		{name: "nft cannot be run", code: 126, variant: "nft"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			for _, sh := range shells() {
 				p := newPlay(t, "/usr/sbin/iptables-wrapper")
 				for key, text := range tt.node {
@@ -115,23 +116,23 @@ func TestWrapperChangesNothingOfTheCall(t *testing.T) {
 func TestWrapperNeverCallsItself(t *testing.T) {
 	p := newPlay(t, "/usr/sbin/iptables-wrapper")
 	for _, name := range []string{"iptables-wrapper", "iptables-nft", "xtables-nft-multi-of-mine"} {
-		if r := p.run("/bin/sh", name, "-S"); r.code != 2 || r.stdout != "" || !strings.Contains(r.stderr, "got the name "+name) {
+		if r := p.run("", name, "-S"); r.code != 2 || r.stdout != "" || !strings.Contains(r.stderr, "got the name "+name) {
 			t.Errorf("%s: got %+v, want code 2 and its name", name, r)
 		}
 	}
 	p.write("alternatives code", "1") // nothing can be set: the root file system is read-only
 	for range 2 {
-		if r := p.run("/bin/sh", "iptables", "-S"); r.code != 0 || r.stdout != "nft [iptables] [-S]\n" || r.stderr != "" {
+		if r := p.run("", "iptables", "-S"); r.code != 0 || r.stdout != "nft [iptables] [-S]\n" || r.stderr != "" {
 			t.Errorf("links that stay: got %+v, want nft each time and no word about it", r)
 		}
 	}
 	p.write("flock code", "1") // another one is setting them
 	p.remove("alternatives code")
-	if r := p.run("/bin/sh", "iptables", "-S"); r.code != 0 || r.stdout != "nft [iptables] [-S]\n" || p.read("alternatives") != "" {
+	if r := p.run("", "iptables", "-S"); r.code != 0 || r.stdout != "nft [iptables] [-S]\n" || p.read("alternatives") != "" {
 		t.Errorf("while another sets the links: got %+v, want nft and no second one", r)
 	}
 	p.remove("sbin/xtables-nft-multi")
-	if r := p.run("/bin/sh", "iptables", "-S"); r.code != 126 && r.code != 127 {
+	if r := p.run("", "iptables", "-S"); r.code != 126 && r.code != 127 {
 		t.Errorf("without the program: got %+v, want what a shell says of a missing command", r)
 	}
 }
@@ -172,7 +173,7 @@ func TestIscsiadmNeverCallsItself(t *testing.T) {
 			p := newPlay(t, "/usr/sbin/iscsiadm")
 			p.process("1", "kubelet", machine)
 			p.process("self", "sh", "mnt:[2]")
-			r := p.run("/bin/sh", "iscsiadm", "-m", "node")
+			r := p.run("", "iscsiadm", "-m", "node")
 			if r.code != 1 || r.stdout != "" || !strings.Contains(r.stderr, "--pid=host") {
 				t.Errorf("got %+v, want code 1 and what the container lacks", r)
 			}
@@ -180,11 +181,17 @@ func TestIscsiadmNeverCallsItself(t *testing.T) {
 	}
 }
 
-// shells are the POSIX shells of this machine that a script may be run by.
+// shells are what a script may be run by: the kernel, which reads its first line
+// and so takes /bin/sh, and the other POSIX shells of this machine.
 func shells() []string {
-	found := []string{"/bin/sh"}
+	found := []string{""}
+	sh, _ := filepath.EvalSymlinks("/bin/sh")
 	for _, name := range []string{"dash", "bash", "mksh"} { // not busybox: it takes its own timeout and flock
-		if path, err := exec.LookPath(name); err == nil {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			continue
+		}
+		if path, err = filepath.EvalSymlinks(path); err == nil && path != sh {
 			found = append(found, path)
 		}
 	}
@@ -245,6 +252,7 @@ func newPlay(t *testing.T, path string) *play {
 	t.Helper()
 	p := &play{t: t, dir: t.TempDir()}
 	text := script(t, path)
+	text = strings.Replace(text, "#!/bin/sh /usr/sbin/", "#!/bin/sh "+p.dir+"/sbin/", 1)
 	for _, name := range []string{"sbin=/usr/sbin\n", "proc=/proc\n"} {
 		variable, path, _ := strings.Cut(name, "=")
 		text = strings.Replace(text, name, variable+"="+p.dir+"/"+filepath.Base(path), 1)
@@ -284,8 +292,14 @@ func (p *play) run(shell, name string, args ...string) result {
 			p.t.Fatal(err)
 		}
 	}
-	args = append([]string{called}, args...)
-	cmd := exec.CommandContext(p.t.Context(), shell, args...)
+	cmd := exec.CommandContext(p.t.Context(), called, args...)
+	if shell != "" {
+		var by []string
+		if name != "iscsiadm" { // as the kernel does it, by the wrapper's first line
+			by = []string{filepath.Join(p.dir, "sbin/iptables-wrapper")}
+		}
+		cmd = exec.CommandContext(p.t.Context(), shell, slices.Concat(by, []string{called}, args)...)
+	}
 	cmd.Env = []string{"PATH=" + p.dir + "/bin:/usr/bin:/bin"}
 	cmd.Stdin = strings.NewReader(p.stdin)
 	var stdout, stderr strings.Builder
