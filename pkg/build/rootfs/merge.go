@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"pault.ag/go/debian/version"
-
-	"github.com/imgctl/imgctl/internal/deb"
 )
 
 // merge lays the packages over each other. A path that two of them have must be
@@ -20,9 +18,6 @@ func merge(pkgs []*unpacked) (*Tree, error) {
 		for _, e := range p.entries {
 			if e.Type != tar.TypeSymlink || strings.Contains(e.Path, "/") {
 				e.Path = t.canonical(e.Path)
-			}
-			if strings.HasPrefix(path.Base(e.Path), ".wh.") {
-				return nil, &deb.EntryError{Entry: e.Path, Why: "of package " + p.Name + ": in an image layer such a name deletes a file"}
 			}
 			if err := t.add(e); err != nil {
 				return nil, err

@@ -176,7 +176,7 @@ func (t *Tree) configure(cfg Config, pkgs []*unpacked, filter *filter) error {
 		t.linkUsr,
 		func() error { return t.writeDatabase(cfg, pkgs, filter) },
 		func() error { return t.writeLinkerCache(cfg.Arch) },
-		t.checkParents,
+		t.checkEntries,
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {

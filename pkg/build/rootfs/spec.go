@@ -28,8 +28,7 @@ func (t *Tree) writeSpec(cfg Config, a *accounts) error {
 		}
 	}
 	for _, l := range cfg.Links {
-		t.makeRoom(l.Path)
-		if err := t.putLink(l.Path, l.Target); err != nil {
+		if err := t.putAsked(&Entry{Path: l.Path, Type: tar.TypeSymlink, Mode: 0o777, Target: l.Target}); err != nil {
 			return fmt.Errorf("links: %w", err)
 		}
 	}
@@ -45,19 +44,20 @@ func (t *Tree) writeFile(f File, a *accounts) error {
 		}
 		e.content, e.elf = from.content, from.elf
 	}
-	t.makeRoom(f.Path)
-	if err := t.put(e); err != nil {
+	if err := t.putAsked(e); err != nil {
 		return err
 	}
 	return a.own(e, f.Owner, 0o644)
 }
 
-// makeRoom removes a file or link that no package has brought.
-func (t *Tree) makeRoom(p string) {
-	p = t.canonical(strings.TrimPrefix(p, "/"))
-	if e, ok := t.entries[p]; ok && e.pkg == nil && e.Type != tar.TypeDir {
+// putAsked puts a file or link in the place of one that a script has made.
+func (t *Tree) putAsked(e *Entry) error {
+	e.asked = true
+	p := t.canonical(strings.TrimPrefix(e.Path, "/"))
+	if old, ok := t.entries[p]; ok && old.pkg == nil && !old.asked && old.Type != tar.TypeDir {
 		delete(t.entries, p)
 	}
+	return t.put(e)
 }
 
 // own returns the absolute paths of what the Config itself asks for.
@@ -139,9 +139,18 @@ func (t *Tree) writeAlternative(choices []Alternative) error {
 	return nil
 }
 
+// linkAlternative makes both links. A package's file in the place of the first
+// stays, a link does not: update-alternatives does the same.
 func (t *Tree) linkAlternative(name, link, target string) error {
 	if err := t.putLink("etc/alternatives/"+name, target); err != nil {
 		return err
+	}
+	p := t.canonical(strings.TrimPrefix(link, "/"))
+	if old, ok := t.entries[p]; ok {
+		if old.Type != tar.TypeSymlink {
+			return nil
+		}
+		delete(t.entries, p)
 	}
 	return t.putLink(link, "/etc/alternatives/"+name)
 }

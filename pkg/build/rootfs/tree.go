@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/imgctl/imgctl/internal/deb"
 )
 
 // capabilityRecord is the only extended attribute that is kept: what setcap(8) writes.
@@ -33,6 +35,7 @@ type Entry struct {
 	user, group string // names of the owner, as the package has them
 	elf         machine
 	pkg         *unpacked // nil: generated
+	asked       bool      // the Config has it, in so many words
 }
 
 // share makes e a hard link to the file other.
@@ -161,7 +164,11 @@ func (t *Tree) read(p string) ([]byte, error) {
 // put adds a generated entry, with directories above it as needed. What is there
 // already is an error: generated files never hide those of a package.
 func (t *Tree) put(e *Entry) error {
-	e.Path = t.canonical(strings.TrimPrefix(e.Path, "/"))
+	e.Path = strings.TrimPrefix(e.Path, "/")
+	if path.Clean("/"+e.Path) != "/"+e.Path {
+		return &deb.EntryError{Entry: e.Path, Why: "of " + e.from() + ": not a clean path"}
+	}
+	e.Path = t.canonical(e.Path)
 	if old, ok := t.entries[e.Path]; ok {
 		return fmt.Errorf("/%s: already there, from %s", e.Path, old.from())
 	}
@@ -212,10 +219,14 @@ func (t *Tree) putMissing(p string, mode int64, data []byte) error {
 	return t.putFile(p, mode, data)
 }
 
-// checkParents makes sure that whoever unpacks the tree writes where it says: every
-// parent is a directory of the tree, never a link.
-func (t *Tree) checkParents() error {
+// checkEntries makes sure that whoever unpacks the tree writes what and where it
+// says: every parent is a directory of the tree, never a link, and no name means
+// that another is deleted.
+func (t *Tree) checkEntries() error {
 	for _, e := range t.Entries() {
+		if strings.HasPrefix(path.Base(e.Path), ".wh.") {
+			return &deb.EntryError{Entry: e.Path, Why: "of " + e.from() + ": in an image layer such a name deletes a file"}
+		}
 		if err := t.mkdirs(path.Dir(e.Path)); err != nil {
 			return fmt.Errorf("entry /%s of %s: %w", e.Path, e.from(), err)
 		}

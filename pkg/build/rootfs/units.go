@@ -136,7 +136,8 @@ func (t *Tree) unitFile(m manager, unit string) (file, target string) {
 }
 
 // unitLinks returns the links of a unit and of those that are to be enabled with
-// it: first these, as deb-systemd-helper has them. seen are the units on the way here.
+// it, in the order in which deb-systemd-helper notes them: what it is wanted by
+// comes last. seen are the units on the way here.
 func (t *Tree) unitLinks(m manager, unit string, seen []string) ([]wanted, error) {
 	file, target := t.unitFile(m, unit)
 	if file == "" {
@@ -147,36 +148,43 @@ func (t *Tree) unitLinks(m manager, unit string, seen []string) ([]wanted, error
 		return nil, err
 	}
 	seen = append(seen, unit)
-	install := installSection(string(data))
-	var links []wanted
-	for _, other := range install["Also"] {
-		if slices.Contains(seen, other) {
-			continue
-		}
-		more, err := t.unitLinks(m, other, seen)
-		if err != nil {
-			return nil, err
-		}
-		links = append(links, more...)
-	}
-	for _, alias := range install["Alias"] {
-		links = append(links, wanted{m.config() + path.Base(alias), target})
-	}
 	name := path.Base(unit)
-	if d := install["DefaultInstance"]; len(d) > 0 && strings.Contains(name, "@.") {
-		name = strings.Replace(name, "@.", "@"+d[len(d)-1]+".", 1)
-	}
-	for _, kind := range []string{"WantedBy", "RequiredBy"} {
-		for _, by := range install[kind] {
-			links = append(links, wanted{m.config() + path.Base(by) + map[string]string{"WantedBy": ".wants/", "RequiredBy": ".requires/"}[kind] + name, target})
+	var links []wanted
+	var dirs []string
+	for _, s := range installSection(string(data)) {
+		switch s.key {
+		case "Also":
+			if slices.Contains(seen, s.word) {
+				continue
+			}
+			more, err := t.unitLinks(m, s.word, seen)
+			if err != nil {
+				return nil, err
+			}
+			links = append(links, more...)
+		case "Alias":
+			links = append(links, wanted{m.config() + path.Base(s.word), target})
+		case "WantedBy":
+			dirs = append(dirs, path.Base(s.word)+".wants/")
+		case "RequiredBy":
+			dirs = append(dirs, path.Base(s.word)+".requires/")
+		case "DefaultInstance":
+			name = strings.Replace(path.Base(unit), "@.", "@"+s.word+".", 1)
 		}
+	}
+	for _, dir := range dirs {
+		links = append(links, wanted{m.config() + dir + name, target})
 	}
 	return links, nil
 }
 
-// installSection returns the words of each setting in the section Install.
-func installSection(unit string) map[string][]string {
-	found := make(map[string][]string)
+// setting is a word of a setting of a unit.
+type setting struct{ key, word string }
+
+// installSection returns the settings in the section Install. Words with a part
+// that only systemd can fill in are left out, and those that cannot be a unit's name.
+func installSection(unit string) []setting {
+	var found []setting
 	inside := false
 	for line := range strings.Lines(unit) {
 		line = strings.TrimSpace(line)
@@ -189,8 +197,8 @@ func installSection(unit string) map[string][]string {
 			continue
 		}
 		for _, word := range strings.Fields(value) {
-			if word = strings.Trim(word, `"'`); word != "" && !strings.Contains(word, "%") {
-				found[strings.TrimSpace(key)] = append(found[strings.TrimSpace(key)], word)
+			if word = strings.Trim(word, `"'`); word != "" && !strings.ContainsAny(word, "%/") {
+				found = append(found, setting{strings.TrimSpace(key), word})
 			}
 		}
 	}

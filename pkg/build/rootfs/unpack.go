@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -156,6 +157,9 @@ func (x *unpacked) addControl(m deb.Member, s *spool) error {
 // Directories are kept even then: something below them may stay.
 func (x *unpacked) addFile(m deb.Member, s *spool, f *filter, links map[string]*Entry) error {
 	h := m.Header
+	if strings.Contains(h.Name, "\n") {
+		return &deb.EntryError{Entry: h.Name, Why: "a line break, which dpkg's lists cannot have"}
+	}
 	x.names = append(x.names, h.Name)
 	e := &Entry{Path: h.Name, Type: h.Typeflag, Mode: h.Mode & 0o7777, UID: h.Uid, GID: h.Gid,
 		ModTime: h.ModTime, user: h.Uname, group: h.Gname, pkg: x}

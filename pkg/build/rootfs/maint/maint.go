@@ -55,6 +55,7 @@ type parser struct {
 	unclear bool       // a word of this command needs an expansion
 	target  string     // of > and >>
 	pending []hereText // here-documents whose text follows the line
+	before  int        // how many of them are other commands'
 }
 
 // hereText is a here-document of which only the operator has been read.
@@ -126,13 +127,13 @@ func (p *parser) endCommand() {
 	}
 	if len(words) > 0 && !p.unclear {
 		if words[0] == "cat" && len(words) == 1 && p.target != "" {
-			for i := range p.pending {
-				p.pending[i].path = p.target
+			for i := range p.pending[p.before:] {
+				p.pending[p.before+i].path = p.target
 			}
 		}
 		p.found.Commands = append(p.found.Commands, words)
 	}
-	p.words, p.unclear, p.target = nil, false, ""
+	p.words, p.unclear, p.target, p.before = nil, false, "", len(p.pending)
 }
 
 // leads reports whether a word comes before a command: a keyword or an assignment.
@@ -164,7 +165,7 @@ func (p *parser) hereTexts() {
 			p.found.Documents = append(p.found.Documents, Document{h.path, text.String()})
 		}
 	}
-	p.pending = nil
+	p.pending, p.before = nil, 0
 }
 
 func isNumber(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
