@@ -22,7 +22,7 @@ var rooms = map[string][]string{
 	"pkg/build":           {"moby/buildkit", "sigstore/", "spf13/cobra", module + "pkg/oci", "pkg/v1/remote"},
 	"pkg/build/inspect":   {"moby/buildkit", "sigstore/", "spf13/cobra", "pkg/v1/remote", module + "pkg/"},
 	"pkg/build/layer":     {"moby/buildkit", "sigstore/", "spf13/cobra", "pkg/v1/remote", module + "pkg/"},
-	"pkg/build/rootfs":    {"google/go-containerregistry", "sigstore/", "moby/buildkit", module + "pkg/"},
+	"pkg/build/rootfs":    {"google/go-containerregistry", "sigstore/", "moby/buildkit", module + "pkg/oci", module + "pkg/upstream"},
 	"pkg/build/buildkit":  {"sigstore/", "spf13/cobra", module + "pkg/oci"},
 	"pkg/build/rebuild":   {"moby/buildkit", "sigstore/", "spf13/cobra", module + "pkg/sign", module + "pkg/verify"},
 	"pkg/oci/artifact":    {"pkg/v1/remote", "sigstore/", "net/http", module},
