@@ -21,7 +21,6 @@ import (
 	"github.com/imgctl/imgctl/pkg/build/rebuild"
 	"github.com/imgctl/imgctl/pkg/oci"
 	"github.com/imgctl/imgctl/pkg/sign"
-	"github.com/imgctl/imgctl/pkg/verify"
 )
 
 type rebuildCmd struct {
@@ -154,14 +153,16 @@ func (c *rebuildCmd) published(ctx context.Context) (*published, error) {
 		p.sources[0], p.sources[i] = p.sources[i], p.sources[0]
 	}
 	p.repo = p.sources[0]
-	is := func(a verify.Attestation) bool { return a.PredicateType == attest.PredicateProvenance }
-	all := in.Verified.Attestations(p.digest)
-	i := slices.IndexFunc(all, is)
-	if i < 0 {
-		return nil, coded(exitPolicy, errors.New("no provenance that the policy's signers vouch for"))
+	if err := p.load(ctx); err != nil {
+		return nil, err
 	}
-	p.provenance = all[i].Predicate
-	return p, p.load(ctx)
+	for _, a := range in.Verified.Attestations(p.digest) {
+		if a.PredicateType == attest.PredicateProvenance {
+			p.provenance = a.Predicate
+			return p, nil
+		}
+	}
+	return nil, coded(exitPolicy, errors.New("no provenance that the policy's signers vouch for"))
 }
 
 // load reads the index.
@@ -172,7 +173,7 @@ func (p *published) load(ctx context.Context) error {
 	}
 	index, ok := t.(v1.ImageIndex)
 	if !ok {
-		return usage(errors.New("it is the image of one platform, want the index, which has the provenance"))
+		return usage(errors.New("it is no index: want the image's own tag, not that of one platform, since its index has the provenance"))
 	}
 	p.index = index
 	return nil
@@ -185,22 +186,25 @@ func (c *rebuildCmd) believed(ctx context.Context, reg *oci.Client) (*published,
 		return nil, err
 	}
 	p := &published{repo: repo, sources: []*oci.Repository{repo}, digest: h, signers: []string{}}
-	var refused error
+	if err := p.load(ctx); err != nil {
+		return nil, err
+	}
+	refused := errors.New("nothing is attached that says so of itself")
 	err = p.eachReferrer(ctx, repo, sign.BundleMediaType, func(m *v1.Manifest) (bool, error) {
+		if m.Annotations[sign.PredicateTypeAnnotation] != attest.PredicateProvenance {
+			return false, nil
+		}
 		bundle, err := repo.ReadBlob(ctx, m.Layers[0], maxProvenance)
 		if err != nil {
 			return false, err
 		}
 		p.provenance, refused = rebuild.UnsafePredicate(bundle, h)
-		return p.provenance != nil, nil
+		return refused == nil, nil
 	})
-	if err != nil {
-		return nil, err
+	if err == nil && refused != nil {
+		err = coded(exitPolicy, fmt.Errorf("no provenance: %w", refused))
 	}
-	if p.provenance == nil {
-		return nil, coded(exitPolicy, errors.Join(errors.New("no provenance"), refused))
-	}
-	return p, p.load(ctx)
+	return p, err
 }
 
 // maxProvenance bounds a bundle that is read unverified.
