@@ -47,8 +47,8 @@ func (b *bounded) Write(p []byte) (int, error) {
 // Close implements [io.Closer].
 func (b *bounded) Close() error { return nil }
 
-// result is the image that a worker made, an OCI layout in a tar archive. Only
-// its layers are used. Close it when they have been read.
+// result is the image that a worker made: an OCI layout in a tar archive, in a
+// file without a name. Only its layers are used. Close it when they have been read.
 type result struct {
 	worker Worker
 	file   *os.File
@@ -57,7 +57,7 @@ type result struct {
 	diffs  []v1.Hash // what each layer is without compression
 }
 
-// Close closes the file, which is its directory's to remove.
+// Close frees the disk space.
 func (r *result) Close() error { return r.file.Close() }
 
 // read reads what the worker says that it made: the image of that digest. Its

@@ -88,6 +88,9 @@ func (e *Engine) solveOn(ctx context.Context, w Worker, j job) (*result, error) 
 		return nil, err
 	}
 	r := &result{worker: w, file: file}
+	if err := os.Remove(file.Name()); err != nil { // so that it goes with this process, however that ends
+		return nil, errors.Join(err, r.Close())
+	}
 	if err := e.solveInto(ctx, w, d, j, r); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
