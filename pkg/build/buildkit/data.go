@@ -89,9 +89,9 @@ func (l lists) addPlan(p *plan) error {
 // batchList is the list of the packages of a batch.
 func batchList(i int) string { return "batch" + strconv.Itoa(i) }
 
-// documentation is where no script may need a file (Debian Policy 12.3, 12.1).
-// Elsewhere one may: python3.13's compiles its tests.
-const documentation = "/usr/share/"
+// documentation is where no script may need a file (Debian Policy 12.3).
+// Elsewhere one may: that of python3.13 compiles the tests of Python.
+var documentation = []string{"/usr/share/doc/", "/usr/share/info/", "/usr/share/locale/", "/usr/share/man/"}
 
 // addFilter writes down what is left out: documentation before any script runs,
 // everything else when all have run.
@@ -105,7 +105,7 @@ func (l lists) addFilter(cfg rootfs.Config) error {
 		}
 	}
 	for _, glob := range cfg.Exclude {
-		if strings.HasPrefix(glob, documentation) {
+		if slices.ContainsFunc(documentation, func(dir string) bool { return strings.HasPrefix(glob, dir) }) {
 			early.Exclude = append(early.Exclude, glob)
 		}
 	}

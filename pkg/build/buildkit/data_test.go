@@ -181,7 +181,7 @@ func TestListsHaveOneValueOnEachLine(t *testing.T) {
 
 func TestListsSayWhatTheSpecSays(t *testing.T) {
 	l, err := newLists(rootfs.Config{
-		Exclude: []string{"/usr/share/doc/*", "/usr/lib/python3*/test/*"}, Keep: []string{"/usr/share/doc/*/copyright"},
+		Exclude: []string{"/usr/share/doc/*", "/usr/share/ca-certificates/*", "/usr/lib/python3*/test/*"}, Keep: []string{"/usr/share/doc/*/copyright"},
 		Groups: []rootfs.Group{{Name: "g", GID: 5, Members: []string{"u", "v"}}}, Users: []rootfs.User{{Name: "u", UID: 6, GID: 5}},
 		Directories:  []rootfs.Directory{{Path: "/d"}},
 		Files:        []rootfs.File{{Path: "/c", Copy: "/from"}, {Path: "/f", Content: "text", Owner: rootfs.Owner{Mode: "0600", User: "u", Group: "g"}}},
@@ -195,7 +195,7 @@ func TestListsSayWhatTheSpecSays(t *testing.T) {
 		"batch0":       "aa_0b.deb\n",
 		"batch1":       "bb_0c.deb\n",
 		"options":      "--force-unsafe-io\n--path-exclude=/usr/share/doc/*\n--path-include=/usr/share/doc/*/copyright\n",
-		"dpkg.cfg":     "path-exclude /usr/share/doc/*\npath-exclude /usr/lib/python3*/test/*\npath-include /usr/share/doc/*/copyright\n",
+		"dpkg.cfg":     "path-exclude /usr/share/doc/*\npath-exclude /usr/share/ca-certificates/*\npath-exclude /usr/lib/python3*/test/*\npath-include /usr/share/doc/*/copyright\n",
 		"group":        "g:!:5:u,v\n",
 		"passwd":       "u:!:6:5::/nonexistent:/usr/sbin/nologin\n",
 		"directories":  "/d\n0755\nroot\nroot\n",

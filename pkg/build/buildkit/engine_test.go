@@ -2,8 +2,10 @@ package buildkit
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -139,6 +141,20 @@ func TestWorkerWithoutThePlatformIsRefusedWithAHint(t *testing.T) {
 	}
 	_, _, err = e.Build(t.Context(), input(amd64))
 	has(t, err, "no worker for linux/amd64")
+}
+
+func TestOldWorkerIsUsedWithAWarning(t *testing.T) {
+	for version, want := range map[string]bool{"v0.30.9": true, "v0.31.0": false, "v0.33.1": false, "": false, "dirty": false} {
+		var log bytes.Buffer
+		e := newEngine(t, map[string]*fake{"unix:///a": {platforms: []string{"linux/amd64"}, version: version}}, "unix:///a")
+		e.Log = slog.New(slog.NewTextHandler(&log, nil))
+		if _, _, err := e.Build(t.Context(), input(amd64)); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(log.String(), "worker may make other bytes"); got != want {
+			t.Errorf("%q: got %v, want a warning: %v\n%s", version, got, want, &log)
+		}
+	}
 }
 
 func TestStepThatFailsIsNotTriedElsewhere(t *testing.T) {

@@ -42,6 +42,7 @@ var errGone = errors.New("error reading from server: EOF")
 // fake plays a BuildKit daemon.
 type fake struct {
 	platforms []string // that it can do
+	version   string   // of BuildKit
 	dead      atomic.Bool
 	solves    atomic.Int32
 	closed    atomic.Int32
@@ -53,7 +54,7 @@ func (f *fake) ListWorkers(context.Context, ...client.ListWorkersOption) ([]*cli
 	if f.dead.Load() {
 		return nil, errGone
 	}
-	info := &client.WorkerInfo{}
+	info := &client.WorkerInfo{BuildkitVersion: client.BuildkitVersion{Version: f.version}}
 	for _, p := range f.platforms {
 		os, arch, _ := strings.Cut(p, "/")
 		info.Platforms = append(info.Platforms, ocispec.Platform{OS: os, Architecture: arch})

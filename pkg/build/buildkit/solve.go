@@ -24,8 +24,12 @@ import (
 )
 
 // compatibility pins how a worker makes an image of files. It is one of the
-// numbers of BuildKit's "compatibility-version", this one that of v0.31.
-const compatibility = 30
+// numbers of BuildKit's "compatibility-version", which workers before
+// compatibleSince do not know.
+const (
+	compatibility   = 30
+	compatibleSince = "v0.31.0"
+)
 
 // job is what a worker is asked to make.
 type job struct {
@@ -80,7 +84,7 @@ func (e *Engine) solveOn(ctx context.Context, w Worker, j job) (*result, error) 
 		return nil, err
 	}
 	defer d.Close()
-	if err := checkPlatform(ctx, w, d, j.platform); err != nil {
+	if err := e.checkWorker(ctx, w, d, j.platform); err != nil {
 		return nil, err
 	}
 	file, err := os.CreateTemp(j.dir, "result-")
@@ -137,14 +141,13 @@ func (j job) options(r *result) (client.SolveOpt, error) {
 			Type:   client.ExporterOCI,
 			Output: func(map[string]string) (io.WriteCloser, error) { return &bounded{w: r.file, left: maxResult}, nil },
 			Attrs: map[string]string{
-				exptypes.ExporterImageConfigKey:            string(config),
-				string(exptypes.OptKeyOCITypes):            "true",
-				string(exptypes.OptKeyRewriteTimestamp):    "true",
-				string(exptypes.OptKeySourceDateEpoch):     strconv.FormatInt(j.epoch.Unix(), 10),
-				string(exptypes.OptKeyLayerCompression):    "zstd",
-				string(exptypes.OptKeyForceCompression):    "true",
-				string(exptypes.OptKeyCompressionLevel):    "1",
-				string(exptypes.OptKeyPreferNondistLayers): "false",
+				exptypes.ExporterImageConfigKey:         string(config),
+				string(exptypes.OptKeyOCITypes):         "true",
+				string(exptypes.OptKeyRewriteTimestamp): "true",
+				string(exptypes.OptKeySourceDateEpoch):  strconv.FormatInt(j.epoch.Unix(), 10),
+				string(exptypes.OptKeyLayerCompression): "zstd",
+				string(exptypes.OptKeyForceCompression): "true",
+				string(exptypes.OptKeyCompressionLevel): "1",
 			},
 		}},
 	}, nil

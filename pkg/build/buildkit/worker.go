@@ -16,6 +16,7 @@ import (
 	_ "github.com/moby/buildkit/client/connhelper/kubepod"
 	_ "github.com/moby/buildkit/client/connhelper/podmancontainer"
 	_ "github.com/moby/buildkit/client/connhelper/ssh"
+	"golang.org/x/mod/semver"
 )
 
 // Worker is a BuildKit daemon.
@@ -118,9 +119,9 @@ func dialBuildkit(ctx context.Context, w Worker, t TLS) (daemon, error) {
 // slowest have to be reached through a cluster's API.
 const answerLimit = 30 * time.Second
 
-// checkPlatform asks a worker whether it can do the platform. That it does not
+// checkWorker asks a worker whether it can do the platform. That it does not
 // answer is an [*UnavailableError], that it cannot a [*PlatformError].
-func checkPlatform(ctx context.Context, w Worker, d daemon, want v1.Platform) error {
+func (e *Engine) checkWorker(ctx context.Context, w Worker, d daemon, want v1.Platform) error {
 	asked, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
 	infos, err := d.ListWorkers(asked)
@@ -129,6 +130,9 @@ func checkPlatform(ctx context.Context, w Worker, d daemon, want v1.Platform) er
 	}
 	var have []string
 	for _, info := range infos {
+		if v := info.BuildkitVersion.Version; semver.IsValid(v) && semver.Compare(v, compatibleSince) < 0 {
+			e.log().Warn("worker may make other bytes of the same files", "worker", w.Address, "version", printable(v), "want", compatibleSince)
+		}
 		for _, p := range info.Platforms {
 			have = append(have, printable(v1.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant}.String()))
 		}
