@@ -7,6 +7,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/imgctl/imgctl/pkg/build/rootfs/certhash"
 )
 
 const (
@@ -89,7 +91,7 @@ func certName(p string, data []byte) (uint32, error) {
 	if block == nil || block.Type != "CERTIFICATE" {
 		return 0, fmt.Errorf("/%s: no certificate in PEM", p)
 	}
-	hash, err := subjectHash(block.Bytes)
+	hash, err := certhash.Subject(block.Bytes)
 	if err != nil {
 		return 0, fmt.Errorf("/%s: %w", p, err)
 	}

@@ -1,7 +1,6 @@
 package rootfs
 
 import (
-	"bytes"
 	"debug/elf"
 	"encoding/binary"
 	"encoding/hex"
@@ -10,7 +9,9 @@ import (
 	"testing"
 
 	"github.com/imgctl/imgctl/internal/imgtest"
+	"github.com/imgctl/imgctl/pkg/build/rootfs/certhash"
 	"github.com/imgctl/imgctl/pkg/build/rootfs/ldso"
+	"github.com/imgctl/imgctl/pkg/build/rootfs/pam"
 )
 
 func TestAccounts(t *testing.T) {
@@ -240,55 +241,6 @@ func TestLibrariesAreFoundByTheLinker(t *testing.T) {
 	}
 }
 
-// The expected hashes are those of "openssl x509 -subject_hash" (OpenSSL 3.5) for
-// these certificates of Debian 13's ca-certificates.
-func TestSubjectHashesAreOpenSSLs(t *testing.T) {
-	for name, tt := range map[string]struct {
-		subject string
-		want    uint32
-	}{
-		"printable string": {"304f310b300906035504061302555331293027060355040a1320496e7465726e65742053656375726974792052657365617263682047726f7570311530130603550403130c4953524720526f6f74205831", 0x4042bcee},
-		"beyond ASCII":     {"3081a7310b30090603550406130248553111300f06035504070c08427564617065737431153013060355040a0c0c4e65744c6f636b204b66742e31373035060355040b0c2e54616ec3ba73c3ad7476c3a16e796b696164c3b36b202843657274696669636174696f6e205365727669636573293135303306035504030c2c4e65744c6f636b204172616e792028436c61737320476f6c64292046c59174616ec3ba73c3ad7476c3a16e79", 0x988a38cb},
-		"email address":    {"308182310b30090603550406130248553111300f06035504070c08427564617065737431163014060355040a0c0d4d6963726f736563204c74642e3127302506035504030c1e4d6963726f73656320652d537a69676e6f20526f6f742043412032303039311f301d06092a864886f70d0109011610696e666f40652d737a69676e6f2e6875", 0x8160b96c},
-	} {
-		t.Run(name, func(t *testing.T) {
-			der, err := hex.DecodeString(tt.subject)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got, err := nameHash(der); err != nil || got != tt.want {
-				t.Errorf("got %08x, %v, want %08x", got, err, tt.want)
-			}
-			if _, err := nameHash(append(der, 0)); err == nil {
-				t.Error("bytes after the name were accepted")
-			}
-		})
-	}
-}
-
-func TestStringsAreCanonicalAsText(t *testing.T) {
-	utf16 := []byte{0x00, 'A', 0x01, 0x51}
-	for name, tt := range map[string]struct {
-		tag  int
-		in   []byte
-		want string
-		text bool
-	}{
-		"UTF8String":      {12, []byte("  A \t b  C "), "a b c", true},
-		"BMPString":       {30, utf16, "aő", true},
-		"T61String":       {20, []byte{0xc1}, "Á", true}, // Latin-1; OpenSSL lowers ASCII only
-		"UniversalString": {28, []byte{0, 0, 0, 'Z'}, "z", true},
-		"OCTET STRING":    {4, []byte("A"), "", false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			got, ok := textOf(rawValue(tt.tag, tt.in))
-			if ok != tt.text || ok && canonicalText(got) != tt.want {
-				t.Errorf("got %q, %v, want %q, %v", canonicalText(got), ok, tt.want, tt.text)
-			}
-		})
-	}
-}
-
 func TestCertificatesAreBundledAndLinkedByHash(t *testing.T) {
 	dir := "usr/share/ca-certificates/mozilla/"
 	first, second := certificate(t, "Test CA"), certificate(t, "test  ca") // two names that are one to OpenSSL
@@ -305,7 +257,7 @@ func TestCertificatesAreBundledAndLinkedByHash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hash, err := nameHash(der)
+	hash, err := certhash.Name(der)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -340,21 +292,6 @@ func TestMachinesAreReadFromTheFirstBytes(t *testing.T) {
 	}
 }
 
-func FuzzCanonicalName(f *testing.F) {
-	f.Add([]byte{0x30, 0})
-	f.Add([]byte("0\x121\x100\x0e\x06\x03U\x04\x03\x13\x07Test CA"))
-	f.Fuzz(func(t *testing.T, der []byte) {
-		name, err := canonicalName(der)
-		if err != nil {
-			return
-		}
-		again, err := canonicalName(append(sequence(len(name)), name...))
-		if err != nil || !bytes.Equal(again, name) {
-			t.Errorf("%x: its canonical form %x becomes %x, %v", der, name, again, err)
-		}
-	})
-}
-
 func FuzzMatch(f *testing.F) {
 	f.Add("/usr/share/doc/*", "/usr/share/doc/x/y")
 	f.Add("/a*b?c", "/aXbYc")
@@ -369,4 +306,23 @@ func FuzzMatch(f *testing.F) {
 			t.Errorf("*%q* does not match it", s)
 		}
 	})
+}
+
+func TestPAMIsConfiguredWhereItsToolIs(t *testing.T) {
+	files := []imgtest.DebFile{{Path: "usr/share/pam-configs/unix", Body: "Default: yes\nAuth-Type: Primary\nAuth:\n\trequired pam_unix.so\n"}, {Path: "etc/pam.d/common-session", Body: "own"}}
+	for _, kind := range pam.Kinds() {
+		files = append(files, imgtest.DebFile{Path: "usr/share/pam/common-" + kind, Body: "# here are the per-package modules (the \"Primary\" block)\n# end of pam-auth-update config\n"})
+	}
+	if got := text(t, assemble(t, Config{}, system(imgtest.Deb{Name: "pam", Files: files})...), "/etc/pam.d/common-session"); got != "own" {
+		t.Errorf("got %q", got)
+	}
+	files = append(files, imgtest.DebFile{Path: "usr/sbin/pam-auth-update", Body: "perl", Mode: 0o755})
+	tree := assemble(t, Config{}, system(imgtest.Deb{Name: "pam", Files: files})...)
+	if got := text(t, tree, "/etc/pam.d/common-auth"); !strings.Contains(got, "\nauth\trequired pam_unix.so \n") || text(t, tree, "/etc/pam.d/common-session") != "own" {
+		t.Errorf("got %q", got)
+	}
+	files[0].Body = "\tnone\n"
+	if _, err := try(t, Config{}, system(imgtest.Deb{Name: "pam", Files: files})...); err == nil || err.Error() != `/usr/share/pam-configs: profile unix: got "none", want a field` {
+		t.Errorf("got %v", err)
+	}
 }

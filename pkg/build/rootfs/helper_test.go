@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"debug/elf"
-	"encoding/asn1"
 	"encoding/binary"
 	"encoding/pem"
 	"math/big"
@@ -31,22 +30,6 @@ func certificate(t testing.TB, name string) string {
 		t.Fatal(err)
 	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-}
-
-func rawValue(tag int, data []byte) asn1.RawValue {
-	return asn1.RawValue{Class: asn1.ClassUniversal, Tag: tag, Bytes: data}
-}
-
-// sequence returns the head of a DER SEQUENCE with n bytes of content.
-func sequence(n int) []byte {
-	switch {
-	case n < 0x80:
-		return []byte{0x30, byte(n)}
-	case n < 0x100:
-		return []byte{0x30, 0x81, byte(n)}
-	default:
-		return []byte{0x30, 0x82, byte(n >> 8), byte(n)}
-	}
 }
 
 func headMachine(s string) machine {

@@ -1,4 +1,6 @@
-package rootfs
+// Package certhash makes the names under which OpenSSL looks for certificates in a
+// directory.
+package certhash
 
 import (
 	"crypto/sha1"
@@ -9,6 +11,31 @@ import (
 	"strings"
 	"unicode/utf16"
 )
+
+// Subject returns the hash under which OpenSSL looks for a certificate in DER: the
+// first four bytes, little endian, of the SHA-1 of the subject in canonical form
+// (X509_NAME_hash(3)). SHA-1 is a file name here, nothing more.
+func Subject(der []byte) (uint32, error) {
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return 0, err
+	}
+	hash, err := Name(cert.RawSubject)
+	if err != nil {
+		return 0, fmt.Errorf("subject: %w", err)
+	}
+	return hash, nil
+}
+
+// Name is [Subject] for a Name in DER.
+func Name(der []byte) (uint32, error) {
+	canonical, err := canonicalName(der)
+	if err != nil {
+		return 0, err
+	}
+	sum := sha1.Sum(canonical)
+	return binary.LittleEndian.Uint32(sum[:4]), nil
+}
 
 // attribute is an AttributeTypeAndValue (RFC 5280, 4.1.2.4).
 type attribute struct {
@@ -24,31 +51,6 @@ type utf8Attribute struct {
 
 // attributeSET is a RelativeDistinguishedName. The suffix of its name makes it a SET for encoding/asn1.
 type attributeSET []attribute
-
-// subjectHash returns the hash under which OpenSSL looks for a certificate in a
-// directory: the first four bytes, little endian, of the SHA-1 of the subject in
-// canonical form (X509_NAME_hash(3)). SHA-1 is a file name here, nothing more.
-func subjectHash(der []byte) (uint32, error) {
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return 0, err
-	}
-	hash, err := nameHash(cert.RawSubject)
-	if err != nil {
-		return 0, fmt.Errorf("subject: %w", err)
-	}
-	return hash, nil
-}
-
-// nameHash is [subjectHash] of a Name in DER.
-func nameHash(der []byte) (uint32, error) {
-	canonical, err := canonicalName(der)
-	if err != nil {
-		return 0, err
-	}
-	sum := sha1.Sum(canonical)
-	return binary.LittleEndian.Uint32(sum[:4]), nil
-}
 
 // canonicalName encodes a Name as OpenSSL does for comparing: text as UTF8String
 // in lower case with single spaces, sets sorted, without the outer SEQUENCE.

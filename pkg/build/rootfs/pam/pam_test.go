@@ -1,14 +1,12 @@
-package rootfs
+package pam
 
 import (
 	"strings"
 	"testing"
-
-	"github.com/imgctl/imgctl/internal/imgtest"
 )
 
-// pamFile is a template of Debian's libpam-runtime, without its introduction.
-func pamFile(word string) string {
+// template is a file of Debian's libpam-runtime, without its introduction.
+func template(word string) string {
 	return `# here are the per-package modules (the "Primary" block)
 $primary
 # here's the fallback if no module succeeds
@@ -19,16 +17,24 @@ $additional
 `
 }
 
-// pamPackages are those of Debian 13 with a profile for each rule.
-func pamPackages(profiles map[string]string) []imgtest.Deb {
-	files := []imgtest.DebFile{{Path: "usr/sbin/pam-auth-update", Body: "perl", Mode: 0o755}}
-	for _, k := range pamKinds {
-		files = append(files, imgtest.DebFile{Path: "usr/share/pam/common-" + k.name, Body: pamFile(k.word)})
+func templates() map[string]string {
+	all := make(map[string]string)
+	for _, k := range kinds {
+		all[k.name] = template(k.word)
 	}
-	for name, text := range profiles {
-		files = append(files, imgtest.DebFile{Path: "usr/share/pam-configs/" + name, Body: text})
+	return all
+}
+
+func configure(t *testing.T, profiles map[string]string) map[string]string {
+	t.Helper()
+	files, err := Configure(profiles, templates())
+	if err != nil {
+		t.Fatal(err)
 	}
-	return system(imgtest.Deb{Name: "libpam-runtime", Files: files})
+	if len(files) != 2*len(Kinds())+1 {
+		t.Errorf("got %d files", len(files))
+	}
+	return files
 }
 
 const (
@@ -65,67 +71,63 @@ Session:
 // The files are those that pam-auth-update of Debian 13 (libpam-runtime 1.7.0-5)
 // made of these profiles and templates.
 func TestProfilesOfPAMAreEnabled(t *testing.T) {
-	tree := assemble(t, Config{}, pamPackages(map[string]string{"unix": unixProfile, "mkhomedir": mkhomedirProfile})...)
+	files := configure(t, map[string]string{"unix": unixProfile, "mkhomedir": mkhomedirProfile})
 	permit := "[default=1]\t\t\tpam_permit.so\n"
 	for path, want := range map[string]string{
 		"/etc/pam.d/common-auth": strings.NewReplacer("$primary\n", "auth\t[success=1 default=ignore]\tpam_unix.so nullok\n",
-			"$additional\n", "").Replace(pamFile("auth")),
-		"/etc/pam.d/common-account": strings.NewReplacer("$primary\n", "account\t"+permit, "$additional\n", "").Replace(pamFile("account")),
+			"$additional\n", "").Replace(template("auth")),
+		"/etc/pam.d/common-account": strings.NewReplacer("$primary\n", "account\t"+permit, "$additional\n", "").Replace(template("account")),
 		"/etc/pam.d/common-session-noninteractive": strings.NewReplacer("$primary\n", "session\t"+permit,
-			"$additional\n", "session\trequired\tpam_unix.so \n").Replace(pamFile("session")),
+			"$additional\n", "session\trequired\tpam_unix.so \n").Replace(template("session")),
 		"/var/lib/pam/auth":                   "Module: unix\n[success=end default=ignore]\tpam_unix.so nullok\n",
 		"/var/lib/pam/session":                "Module: null\n" + permit + "Module: unix\nrequired\tpam_unix.so\n",
 		"/var/lib/pam/session-noninteractive": "Module: null\n" + permit + "Module: unix\nrequired\tpam_unix.so\n",
 		"/var/lib/pam/password":               "Module: null\n" + permit,
 		"/var/lib/pam/seen":                   "unix\nmkhomedir\n",
 	} {
-		if got := text(t, tree, path); got != want {
+		if got := files[path]; got != want {
 			t.Errorf("%s: got %q, want %q", path, got, want)
 		}
 	}
 }
 
 func TestSeveralProfilesOfPAM(t *testing.T) {
-	tree := assemble(t, Config{}, pamPackages(map[string]string{"unix": unixProfile, "krb5": krbProfile, "krb5-old": oldProfile})...)
+	files := configure(t, map[string]string{"unix": unixProfile, "krb5": krbProfile, "krb5-old": oldProfile})
 	for path, want := range map[string]string{
 		"/etc/pam.d/common-auth": strings.NewReplacer("$primary\n", "auth\t[success=3  default=ignore]   pam_krb5.so minimum_uid=1000 try_first_pass\n"+
-			"auth\t[default=die]\tpam_faildelay.so \nauth\t[success=1 default=ignore]\tpam_unix.so nullok try_first_pass\n", "$additional\n", "").Replace(pamFile("auth")),
+			"auth\t[default=die]\tpam_faildelay.so \nauth\t[success=1 default=ignore]\tpam_unix.so nullok try_first_pass\n", "$additional\n", "").Replace(template("auth")),
 		"/etc/pam.d/common-session": strings.NewReplacer("$primary\n", "session\t[default=1]\t\t\tpam_permit.so\n",
-			"$additional\n", "session\t[success=1 default=1]\tpam_krb5.so \nsession\trequired\tpam_unix.so \n").Replace(pamFile("session")),
+			"$additional\n", "session\t[success=1 default=1]\tpam_krb5.so \nsession\trequired\tpam_unix.so \n").Replace(template("session")),
 		"/etc/pam.d/common-session-noninteractive": strings.NewReplacer("$primary\n", "session\t[default=1]\t\t\tpam_permit.so\n",
-			"$additional\n", "session\trequired\tpam_unix.so \n").Replace(pamFile("session")),
+			"$additional\n", "session\trequired\tpam_unix.so \n").Replace(template("session")),
 		"/var/lib/pam/seen": "krb5\nkrb5-old\nunix\n",
 	} {
-		if got := text(t, tree, path); got != want {
+		if got := files[path]; got != want {
 			t.Errorf("%s: got %q, want %q", path, got, want)
 		}
 	}
 }
 
 func TestProfilesThatAreNoneAreRefused(t *testing.T) {
-	_, err := try(t, Config{}, pamPackages(map[string]string{"broken": "\tno field\n"})...)
-	if err == nil || err.Error() != `/usr/share/pam-configs/broken: got "no field", want a field` {
+	_, err := Configure(map[string]string{"broken": "\tno field\n"}, templates())
+	if err == nil || err.Error() != `profile broken: got "no field", want a field` {
 		t.Errorf("got %v", err)
 	}
-	if assemble(t, Config{}, system()...).has("/etc/pam.d") {
-		t.Error("PAM is configured without libpam-runtime")
-	}
+	configure(t, map[string]string{"empty": "", "odd": "Default: yes\nPriority: high\n"})
 }
 
-func FuzzParsePAM(f *testing.F) {
+func FuzzConfigure(f *testing.F) {
 	f.Add(unixProfile)
 	f.Add(krbProfile)
-	f.Fuzz(func(t *testing.T, profile string) {
-		fields, err := parsePAM(profile)
+	f.Fuzz(func(t *testing.T, text string) {
+		files, err := Configure(map[string]string{"fuzzed": text, "unix": unixProfile}, templates())
 		if err != nil {
 			return
 		}
-		for _, kind := range pamKinds {
-			b := pamBlocks([]pamProfile{{"x", fields}}, kind.name)
-			if got := fillPAM(pamFile(kind.word), kind.word, b); !strings.HasSuffix(got, "# end of pam-auth-update config\n") {
-				t.Errorf("got %q", got)
+		for _, k := range kinds {
+			if got := files["/etc/pam.d/common-"+k.name]; !strings.HasSuffix(got, "# end of pam-auth-update config\n") {
+				t.Errorf("%s: got %q", k.name, got)
 			}
-			savedPAM(b)
 		}
 	})
 }
