@@ -87,7 +87,7 @@ demo: ## A real kubelet becomes an image and a bundle on two registries, then on
 
 .PHONY: e2e
 e2e: e2e-packages ## cosign, podman, skopeo, crane and an arm64 kernel judge a real release (root, Debian)
-	$(GO) test -tags e2e -count=1 -timeout 60m -v ./e2e
+	$(GO) test -tags e2e -count=1 -timeout 80m -v ./e2e
 
 .PHONY: e2e-packages
 e2e-packages:

@@ -26,7 +26,7 @@ const (
 )
 
 // A release is killed again and again at random instants, and then left to end.
-// It starts with repositories that do not exist, and every other time with an
+// It starts with repositories that do not exist, and every fourth time with an
 // empty cache of layers, so that the instants fall into every step. Meanwhile
 // watchers look whether a tag can be seen whose signature is not there yet.
 func TestReleaseKilledAnywhereGoesOnAndNoTagIsEverUnsigned(t *testing.T) {
@@ -42,7 +42,7 @@ func TestReleaseKilledAnywhereGoesOnAndNoTagIsEverUnsigned(t *testing.T) {
 			t.Fatalf("only %d of %d releases could be interrupted", killed, n)
 		}
 		cache, whole := built, warm
-		if n%2 == 0 {
+		if n%4 == 0 {
 			cache, whole = emptyOfLayers(t), cold
 		}
 		k := newRun(t, fmt.Sprintf("killed%d", n), cache)
@@ -57,7 +57,7 @@ func TestReleaseKilledAnywhereGoesOnAndNoTagIsEverUnsigned(t *testing.T) {
 		}
 		k.finish(t)
 		k.stop(t)
-		if n%2 == 0 {
+		if n%4 == 0 {
 			remove(t, cache) // the layers of many releases would fill a disk
 		}
 	}
