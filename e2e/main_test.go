@@ -144,6 +144,20 @@ func (w *world) imgctl(ctx context.Context, args ...string) error {
 // at is a path in the lab's working directory.
 func (w *world) at(name string) string { return filepath.Join(w.Lab.Dir, name) }
 
+// digest is that of the released image of a variant for a platform.
+func (w *world) digest(t *testing.T, variant, platform string) string {
+	t.Helper()
+	for _, image := range w.Released.Images() {
+		for _, p := range image.Platforms {
+			if image.Variant == variant && p.Platform == platform {
+				return p.Digest
+			}
+		}
+	}
+	t.Fatalf("no image %s for %s was released", variant, platform)
+	return ""
+}
+
 // program is a program of another project.
 func program(t *testing.T, r peers.Recipe) string {
 	t.Helper()

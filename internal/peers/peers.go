@@ -51,6 +51,13 @@ func Crane() Recipe {
 	return installed("crane", "github.com/google/go-containerregistry/cmd/crane", "v0.22.1")
 }
 
+// Syft makes syft, which lists the packages of an image as vulnerability scanners do.
+func Syft() Recipe {
+	r := installed("syft", "github.com/anchore/syft/cmd/syft", "v1.52.0")
+	r.Flags = []string{"-trimpath", "-ldflags", "-s -w"} // a sixth less to compile and link
+	return r
+}
+
 func installed(name, pkg, version string) Recipe {
 	return Recipe{Name: name + " " + version, Packages: []string{pkg}, Version: version}
 }
