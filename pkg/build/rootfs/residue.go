@@ -29,6 +29,7 @@ var residue = []struct{ glob, why string }{
 	{"/var/lib/python/", ""},
 	{"/var/cache/*", "made again when it is missed; debconf's answers are here, too"},
 	{"/var/lib/systemd/catalog/*", "made of what /usr has when it is missed"},
+	{"/var/lib/systemd/catalog/", ""},
 	{"/var/log/*", "tells of the build, not of the system"},
 	{"/var/log/journal/", "says that the journal is kept, on a volume of the image"},
 	{"/var/lib/dpkg/*-old", "backup of the database"},
