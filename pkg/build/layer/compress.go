@@ -14,12 +14,12 @@ import (
 //
 //   - a block of gzip has the end of the one before as its dictionary, whoever
 //     of the workers compresses it;
-//   - a frame of zstd stands for itself. It is as large as the window that every
-//     decoder must have (RFC 8878, section 3.1.1.1.2), so that a layer of many frames
-//     is hardly larger than one of a single frame: 0.6 % at level 3.
+//   - a frame of zstd stands for itself. That makes a layer at level 3 one per cent
+//     larger than a single frame would be; frames twice as large would make it
+//     half a per cent, and take twice the memory of several layers at once.
 const (
 	blockSize = 1 << 20
-	frameSize = 8 << 20
+	frameSize = 4 << 20
 )
 
 // newCompressor returns a writer that works on jobs pieces at once. It must be
@@ -64,19 +64,18 @@ type frame struct {
 }
 
 func newFrames(w io.Writer, level zstd.EncoderLevel, jobs int) (*frames, error) {
-	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(jobs), zstd.WithWindowSize(frameSize))
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(jobs),
+		zstd.WithWindowSize(frameSize), zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		return nil, err
 	}
-	z := &frames{w: w, encoder: encoder, jobs: jobs}
-	z.next = z.newFrame()
-	return z, nil
+	return &frames{w: w, encoder: encoder, jobs: jobs, next: newFrame()}, nil
 }
 
-// newFrame makes the buffers as large as they can become: growing them would
+// newFrame makes the buffers as large as they usually become: growing them would
 // leave as much again to the garbage collector.
-func (z *frames) newFrame() *frame {
-	return &frame{content: make([]byte, 0, frameSize), compressed: make([]byte, 0, z.encoder.MaxEncodedSize(frameSize))}
+func newFrame() *frame {
+	return &frame{content: make([]byte, 0, frameSize), compressed: make([]byte, 0, frameSize/2)}
 }
 
 // Write implements [io.Writer].
@@ -124,7 +123,7 @@ func (z *frames) start() {
 		z.next, z.idle = z.idle[last], z.idle[:last]
 		return
 	}
-	z.next = z.newFrame()
+	z.next = newFrame()
 }
 
 // finish waits for the oldest frame and writes it, unless writing has failed before.

@@ -18,7 +18,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// text is n bytes, at most two frames and one, as programs and their documents
+// text is n bytes, at most two frames and one byte, as programs and their documents
 // have them: words that come again often, and passages that come again later.
 func text(n int) []byte { return corpus()[:n:n] }
 
@@ -54,14 +54,14 @@ func TestACompressionSaysWhatItIs(t *testing.T) {
 		{Compression{Algorithm: Gzip}, Version, "gzip 6", types.OCILayer},
 		{Compression{Level: 6}, Version, "gzip 6", types.OCILayer},
 		{Compression{Level: 9}, "pgzip-9-1MiB", "gzip 9", types.OCILayer},
-		{Compression{Algorithm: Zstd}, "zstd-default-8MiB", "zstd 3", types.OCILayerZStd},
-		{Compression{Algorithm: Zstd, Level: 1}, "zstd-fastest-8MiB", "zstd 1", types.OCILayerZStd},
-		{Compression{Algorithm: Zstd, Level: 2}, "zstd-fastest-8MiB", "zstd 2", types.OCILayerZStd},
-		{Compression{Algorithm: Zstd, Level: 5}, "zstd-default-8MiB", "zstd 5", types.OCILayerZStd},
-		{Compression{Algorithm: Zstd, Level: 6}, "zstd-better-8MiB", "zstd 6", types.OCILayerZStd},
-		{Compression{Algorithm: Zstd, Level: 9}, "zstd-better-8MiB", "zstd 9", types.OCILayerZStd},
-		{Compression{Algorithm: Zstd, Level: 10}, "zstd-best-8MiB", "zstd 10", types.OCILayerZStd},
-		{Compression{Algorithm: Zstd, Level: 22}, "zstd-best-8MiB", "zstd 22", types.OCILayerZStd},
+		{Compression{Algorithm: Zstd}, "zstd-default-4MiB", "zstd 3", types.OCILayerZStd},
+		{Compression{Algorithm: Zstd, Level: 1}, "zstd-fastest-4MiB", "zstd 1", types.OCILayerZStd},
+		{Compression{Algorithm: Zstd, Level: 2}, "zstd-fastest-4MiB", "zstd 2", types.OCILayerZStd},
+		{Compression{Algorithm: Zstd, Level: 5}, "zstd-default-4MiB", "zstd 5", types.OCILayerZStd},
+		{Compression{Algorithm: Zstd, Level: 6}, "zstd-better-4MiB", "zstd 6", types.OCILayerZStd},
+		{Compression{Algorithm: Zstd, Level: 9}, "zstd-better-4MiB", "zstd 9", types.OCILayerZStd},
+		{Compression{Algorithm: Zstd, Level: 10}, "zstd-best-4MiB", "zstd 10", types.OCILayerZStd},
+		{Compression{Algorithm: Zstd, Level: 22}, "zstd-best-4MiB", "zstd 22", types.OCILayerZStd},
 	} {
 		if err := tt.c.Validate(); err != nil {
 			t.Errorf("%+v: %v", tt.c, err)
@@ -160,18 +160,18 @@ func (o *oddReader) Read(p []byte) (int, error) { return o.r.Read(p[:min(len(p),
 
 // Version stands for these bytes in every key: it must change when they do.
 func TestTheBytesAreThoseOfTheVersion(t *testing.T) {
-	long, mixed := []byte(strings.Repeat("imgctl ", 400_000)), text(frameSize+100_000)
+	long, mixed := []byte(strings.Repeat("imgctl ", 400_000)), text(2*frameSize)
 	for _, tt := range []struct {
 		c             Compression
 		data          []byte
 		version, want string
 	}{
 		{Compression{}, long, "pgzip-6-1MiB", "86cb16265df6ce92a6413308284d2caad3e3870f1a6573910f3375639845d674"},
-		{Compression{}, mixed, "pgzip-6-1MiB", "fc07d2f597570e99b1cb44a414c9cf028c292f7527edf9d1e3bceaa1f294a53d"},
-		{Compression{Algorithm: Zstd, Level: 1}, mixed, "zstd-fastest-8MiB", "39cc6d74d0f430521225d0493f73833183e7307c5e14e86699dc12fa633a0edb"},
-		{Compression{Algorithm: Zstd, Level: 3}, mixed, "zstd-default-8MiB", "523830476f3ce62a7ea023ec2209a336472d1aa4a856598b1fb64873fca2427e"},
-		{Compression{Algorithm: Zstd, Level: 9}, mixed, "zstd-better-8MiB", "a3f6b3396d6c467ef84bada50fbd8393069671e34dd466478227a43f4b711155"},
-		{Compression{Algorithm: Zstd, Level: 19}, mixed, "zstd-best-8MiB", "724f005eaf52946517b34e1a078c4dc9116b090e4b88e9856064fd03e88eb07b"},
+		{Compression{}, mixed, "pgzip-6-1MiB", "88e3ff90828d3702040c2156983401e87275d5de990a26f588809cd6ed7d4cd0"},
+		{Compression{Algorithm: Zstd, Level: 1}, mixed, "zstd-fastest-4MiB", "61b53cc2027812010647adfa4975187993ec128b49f0bcea087946628b154440"},
+		{Compression{Algorithm: Zstd, Level: 3}, mixed, "zstd-default-4MiB", "2d479aaca8d0a22715370742c1c11220399f755f1962cad4f31631e7d8e4d589"},
+		{Compression{Algorithm: Zstd, Level: 9}, mixed, "zstd-better-4MiB", "1b86468d6f94be54032cd537b6d03fd5f651c77c31796e47f91904df518ff10f"},
+		{Compression{Algorithm: Zstd, Level: 19}, mixed, "zstd-best-4MiB", "7cb7f518e80d63408afb51276bc273cb0c0138fb8389551263eb6a3adfc0b3d8"},
 	} {
 		l, _, _ := get(t, &Store{Dir: t.TempDir(), Compression: tt.c}, "k", tt.data)
 		if tt.c.Version() != tt.version || l.digest.Hex != tt.want {
@@ -218,7 +218,7 @@ func (f *failAfter) Write(p []byte) (int, error) {
 
 func TestAWriterThatFailsEndsTheCompression(t *testing.T) {
 	full := errors.New("disk full")
-	for _, room := range []int{0, 10_000, 3_000_000} {
+	for _, room := range []int{0, 10_000, 1_500_000} {
 		for _, c := range []Compression{{}, {Algorithm: Zstd, Level: 1}} {
 			z, err := newCompressor(&failAfter{room, full}, c, 2)
 			if err != nil {

@@ -11,7 +11,7 @@ import (
 )
 
 // maxWindow bounds the memory that a zstd frame can ask for, in bytes. The
-// layers of this package need 8 MiB, and so does what zstd(1) makes up to level 19.
+// layers of this package need 4 MiB, and what zstd(1) makes up to level 19 needs 8.
 const maxWindow = 32 << 20
 
 // ErrTooLarge says that a layer has more content than it may have.
