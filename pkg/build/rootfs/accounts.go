@@ -8,7 +8,10 @@ import (
 )
 
 // accounts are who there is in the image, by name.
-type accounts struct{ uid, gid map[string]int }
+type accounts struct {
+	uid, gid map[string]int
+	primary  map[string]int // the group of each user
+}
 
 // accountFiles are the four files that say so, under construction.
 type accountFiles struct {
@@ -30,7 +33,7 @@ const (
 // password, and without the package passwd there are no files for passwords.
 func (t *Tree) writeAccounts(cfg Config) (*accounts, error) {
 	f := &accountFiles{changed: cfg.Created.Unix() / 86400, hidden: t.packages["passwd"]}
-	f.names = accounts{uid: make(map[string]int), gid: make(map[string]int)}
+	f.names = accounts{uid: make(map[string]int), gid: make(map[string]int), primary: make(map[string]int)}
 	f.ids.uid, f.ids.gid = make(map[int]string), make(map[int]string)
 	if err := f.addMasters(t); err != nil {
 		return nil, err
@@ -143,7 +146,7 @@ func (f *accountFiles) addUser(u User, password string) error {
 	if u.Shell == "" {
 		u.Shell = "/usr/sbin/nologin"
 	}
-	f.names.uid[u.Name], f.ids.uid[u.UID] = u.UID, u.Name
+	f.names.uid[u.Name], f.names.primary[u.Name], f.ids.uid[u.UID] = u.UID, u.GID, u.Name
 	fmt.Fprintf(&f.passwd, "%s:%s:%d:%d:%s:%s:%s\n", u.Name, f.public(password), u.UID, u.GID, u.Comment, u.Home, u.Shell)
 	fmt.Fprintf(&f.shadow, "%s:%s:%d:0:99999:7:::\n", u.Name, password, f.changed)
 	return nil

@@ -225,7 +225,7 @@ func TestLibrariesAreFoundByTheLinker(t *testing.T) {
 	tree := assemble(t, Config{}, system(libs)...)
 	got := text(t, tree, "/etc/ld.so.cache")
 	dir = "/lib/x86_64-linux-gnu/"
-	want := []ldso.Library{{Soname: "libz.so.1", Path: dir + "libz.so.1"}, {Soname: "libz.so.1", Path: "/lib/libz.so.1"},
+	want := []ldso.Library{{Soname: "libz.so.1", Path: dir + "libz.so.1"}, {Soname: "libz.so.1", Path: "/lib/libz.so.1"}, {Soname: "libz.so", Path: dir + "libz.so"},
 		{Soname: "libc10.so.10", Path: dir + "libc10.so.10"}, {Soname: "libc10.so.9", Path: dir + "libc10.so.9"}}
 	if got != string(ldso.Encode(want, 0x0303, "ldconfig (test) 1")) {
 		t.Errorf("got %q, want the cache of %v", got, want)

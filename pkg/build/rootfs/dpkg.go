@@ -52,6 +52,9 @@ func (t *Tree) writeDpkgState(cfg Config, pkgs []*unpacked) error {
 		}
 	}
 	files := map[string]string{"arch-native": cfg.Arch + "\n", "info/format": "1\n", "triggers/Unincorp": ""}
+	if len(t.overrides) > 0 {
+		files["statoverride"] = strings.Join(t.overrides, "")
+	}
 	for name, lines := range triggers {
 		files["triggers/"+name] = strings.Join(lines, "\n") + "\n"
 	}

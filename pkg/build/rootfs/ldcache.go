@@ -167,5 +167,9 @@ func (t *Tree) soname(e *Entry, m machine) (string, error) {
 	if len(names) == 0 || strings.Contains(names[0], "/") {
 		return base, nil
 	}
+	forBuilding := e.Type == tar.TypeSymlink && strings.HasSuffix(base, ".so") && strings.HasPrefix(names[0], base)
+	if forBuilding {
+		return base, nil // libx.so for libx.so.1 has an entry of its own
+	}
 	return names[0], nil
 }

@@ -44,7 +44,8 @@ func readScripts(pkgs []*unpacked) ([]scripts, error) {
 }
 
 // runScripts does what the scripts say in plain sight: files they write or have
-// ucf(1) copy, accounts, systemd's units and temporary files.
+// ucf(1) copy, owners and modes, systemd's units and temporary files. Accounts
+// must be there.
 func (t *Tree) runScripts(all []scripts, a *accounts) error {
 	for _, s := range all {
 		if err := t.runScript(s, a); err != nil {
@@ -70,6 +71,8 @@ func (t *Tree) runScript(s scripts, a *accounts) error {
 			err = t.checkSysusers(words, a)
 		case "adduser", "addgroup":
 			err = a.checkAdded(words)
+		case "chmod", "chown", "chgrp", "dpkg-statoverride":
+			t.changeOwner(c[0], flags, words, a)
 		case "systemd-tmpfiles":
 			if slices.Contains(flags, "--create") {
 				err = t.createTemporary(words, a)
@@ -186,15 +189,16 @@ func (t *Tree) scriptedAlternatives(all []scripts) []Alternative {
 // parseAlternative understands "update-alternatives --install link name path
 // priority [--slave link name path]…".
 func parseAlternative(c maint.Command) (Alternative, bool) {
-	if c[0] != "update-alternatives" || len(c) < 6 || c[1] != "--install" {
+	i := slices.Index(c, "--install")
+	if c[0] != "update-alternatives" || i < 0 || len(c) < i+5 {
 		return Alternative{}, false
 	}
-	priority, err := strconv.Atoi(c[5])
+	priority, err := strconv.Atoi(c[i+4])
 	if err != nil {
 		return Alternative{}, false
 	}
-	a := Alternative{Link: c[2], Name: c[3], Path: c[4], Priority: priority}
-	for rest := c[6:]; len(rest) >= 4 && rest[0] == "--slave"; rest = rest[4:] {
+	a := Alternative{Link: c[i+1], Name: c[i+2], Path: c[i+3], Priority: priority}
+	for rest := c[i+5:]; len(rest) >= 4 && rest[0] == "--slave"; rest = rest[4:] {
 		a.Slaves = append(a.Slaves, Slave{Link: rest[1], Name: rest[2], Path: rest[3]})
 	}
 	return a, true

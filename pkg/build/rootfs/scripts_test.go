@@ -109,7 +109,7 @@ func TestAccountsOfScriptsNeedANumber(t *testing.T) {
 
 func TestAlternativesOfScriptsAreLinked(t *testing.T) {
 	const postinst = `
-update-alternatives --install /usr/bin/pager pager /usr/bin/more 50 \
+update-alternatives --quiet --install /usr/bin/pager pager /usr/bin/more 50 \
 	--slave /usr/share/man/man1/pager.1.gz pager.1.gz /usr/share/man/man1/more.1.gz
 update-alternatives --install /usr/bin/editor editor /usr/bin/absent 50
 update-alternatives --install /usr/bin/x x /usr/bin/more high
@@ -138,6 +138,39 @@ update-alternatives --remove pager /usr/bin/more
 	tree = assemble(t, Config{Alternatives: []Alternative{lower}}, system(scripted(postinst, more))...)
 	if got := text(t, tree, "/var/lib/dpkg/alternatives/pager"); got != "auto\n/usr/bin/pager\n\n/usr/bin/more\n5\n\n" {
 		t.Errorf("got %q, want the Config's own in the place of the script's", got)
+	}
+}
+
+func TestOwnersAndModesOfScriptsAreSet(t *testing.T) {
+	file := func(name string) imgtest.DebFile { return imgtest.DebFile{Path: name, Body: "x", Mode: 0o755} }
+	tree := assemble(t, Config{Groups: []Group{{Name: "g", GID: 900}}, Users: []User{{Name: "u", UID: 901, GID: 900}}}, system(scripted(`
+chown u /usr/a
+chown u: /usr/b /usr/c
+chown u:shadow /usr/d
+chgrp g /usr/e
+chmod 2755 /usr/e
+chown :g /usr/f
+chmod 4711 /usr/g
+chgrp g "$DPKG_ROOT/usr/g"
+chmod +x /usr/h; chmod 77777 /usr/h; chown -R u /usr/h; chown nobodyknows /usr/h; chown u:who /usr/h; chmod 600; chmod 600 /usr/none
+chmod 600 /usr/i
+dpkg-statoverride --update --add root g 02750 /usr/j
+dpkg-statoverride --list /usr/h
+dpkg-statoverride --update --add root who 0600 /usr/h
+dpkg-statoverride --update --add root g 0600 /usr/none
+`, file("usr/a"), file("usr/b"), file("usr/c"), file("usr/d"), file("usr/e"), file("usr/f"), file("usr/g"), file("usr/h"),
+		imgtest.DebFile{Path: "usr/i", Symlink: "h"}, file("usr/j")))...)
+	for path, want := range map[string]Entry{
+		"a": {Mode: 0o755, UID: 901}, "b": {Mode: 0o755, UID: 901, GID: 900}, "c": {Mode: 0o755, UID: 901, GID: 900},
+		"d": {Mode: 0o755, UID: 901, GID: 42}, "e": {Mode: 0o2755, GID: 900}, "f": {Mode: 0o755, GID: 900}, "g": {Mode: 0o711, GID: 900},
+		"h": {Mode: 0o755}, "i": {Mode: 0o777}, "j": {Mode: 0o2750, GID: 900},
+	} {
+		if e := tree.entries["usr/"+path]; e.Mode != want.Mode || e.UID != want.UID || e.GID != want.GID {
+			t.Errorf("%s: got %o %d:%d, want %o %d:%d", path, e.Mode, e.UID, e.GID, want.Mode, want.UID, want.GID)
+		}
+	}
+	if got := text(t, tree, "/var/lib/dpkg/statoverride"); got != "root g 2750 /usr/j\n" {
+		t.Errorf("got %q", got)
 	}
 }
 

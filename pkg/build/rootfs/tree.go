@@ -63,11 +63,12 @@ func (e *Entry) from() string {
 type Tree struct {
 	Licenses map[string][]byte // the copyright file of each package, as far as there is one
 
-	entries  map[string]*Entry
-	aliases  map[string]string // top-level links: "bin" → "usr/bin"
-	packages map[string]bool   // those that the tree is made of, by name
-	created  time.Time
-	spools   []*spool
+	entries   map[string]*Entry
+	aliases   map[string]string // top-level links: "bin" → "usr/bin"
+	packages  map[string]bool   // those that the tree is made of, by name
+	overrides []string          // lines of dpkg's statoverride
+	created   time.Time
+	spools    []*spool
 }
 
 // Close frees the disk space that the content takes.
