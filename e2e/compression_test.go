@@ -67,7 +67,7 @@ func TestClientsReadLayersOfZstd(t *testing.T) {
 		t.Errorf("crane exported %q, want both files", got)
 	}
 	for _, c := range []puller{podmanPuller, containerdPuller} {
-		c.pull(t, newLine(t, 0, ""), ref, "/usr/local/bin/kubelet")
+		c.pull(t, newLine(t, 0, loopback), ref, "/usr/local/bin/kubelet")
 	}
 }
 
@@ -109,8 +109,11 @@ func layersOf(t *testing.T, ref string) []v1.Descriptor {
 	return m.Layers
 }
 
-// The lines that images are pulled over: tc's name of the rate, "" for loopback.
-var lines = []string{"", "400mbit", "100mbit"}
+// loopback is the line without a bound.
+const loopback = "loopback"
+
+// The lines that images are pulled over: tc's name of the rate.
+var lines = []string{loopback, "400mbit", "100mbit"}
 
 // TestPullTimes measures what the default compression is chosen by; its table is
 // in docs/compression.md. The layer of packages is pulled by each client over each
@@ -123,20 +126,30 @@ func TestPullTimes(t *testing.T) {
 	variant := cmp.Or(os.Getenv("IMGCTL_PULL_VARIANT"), "slim")
 	images := comparedImages(t, variant)
 	for i, rate := range lines {
-		l := newLine(t, i, rate)
-		for _, client := range []puller{podmanPuller, containerdPuller} {
-			samples := make([][]usage, len(images))
-			for run := range runs {
-				for i := range images {
-					i = (i + run) % len(images) // none is always the first
-					samples[i] = append(samples[i], client.pull(t, l, l.host+"/"+images[i].ref, "/usr/bin/dash"))
-				}
+		t.Run(rate, func(t *testing.T) {
+			for _, row := range measure(t, newLine(t, i, rate), images, runs) {
+				t.Log("| " + variant + row)
 			}
-			for i, image := range images {
-				t.Log(row(variant, l.name, client.name, image, samples[i], samples[0]))
+		})
+	}
+}
+
+// measure pulls the images over the line with each client, in turns.
+func measure(t *testing.T, l *line, images []comparedImage, runs int) (rows []string) {
+	t.Helper()
+	for _, client := range []puller{podmanPuller, containerdPuller} {
+		samples := make([][]usage, len(images))
+		for run := range runs {
+			for i := range images {
+				i = (i + run) % len(images) // none is always the first
+				samples[i] = append(samples[i], client.pull(t, l, l.host+"/"+images[i].ref, "/usr/bin/dash"))
 			}
 		}
+		for i, image := range images {
+			rows = append(rows, row(l.name, client.name, image, samples[i], samples[0]))
+		}
 	}
+	return rows
 }
 
 // line is a way to the registry.
@@ -163,8 +176,8 @@ func (l *line) run(t *testing.T, cmd *exec.Cmd) *exec.Cmd {
 func newLine(t *testing.T, n int, rate string) *line {
 	t.Helper()
 	registry := shared.Registries[0].Addr
-	if rate == "" {
-		return &line{name: "loopback", host: registry}
+	if rate == loopback {
+		return &line{name: rate, host: registry}
 	}
 	ours, theirs := fmt.Sprintf("10.213.%d.1", n), fmt.Sprintf("10.213.%d.2", n)
 	near := fmt.Sprintf("im%d-%d", os.Getpid(), n)
@@ -223,13 +236,13 @@ func relay(t *testing.T, addr, to string) string {
 
 // row is a line of the table: the median of the times with the smallest and the
 // largest, its ratio to the first image's, and the median of the processor time.
-func row(variant, line, client string, image comparedImage, of, first []usage) string {
+func row(line, client string, image comparedImage, of, first []usage) string {
 	took := func(u usage) time.Duration { return u.took }
 	cpu := func(u usage) time.Duration { return u.cpu }
 	low, mid, high := spread(of, took)
 	_, reference, _ := spread(first, took)
 	_, busy, _ := spread(of, cpu)
-	return fmt.Sprintf("| %s | %s | %s | %s | %.1f | %.2f (%.2f–%.2f) | %.2f | %.2f |", variant, line, client, image.name, float64(image.size)/1e6,
+	return fmt.Sprintf(" | %s | %s | %s | %.1f | %.2f (%.2f–%.2f) | %.2f | %.2f |", line, client, image.name, float64(image.size)/1e6,
 		mid.Seconds(), low.Seconds(), high.Seconds(), mid.Seconds()/reference.Seconds(), busy.Seconds())
 }
 
