@@ -14,6 +14,7 @@ const module = "github.com/imgctl/imgctl/"
 var rooms = map[string][]string{
 	"internal/atomicfile": {module, "net/http", "google/go-containerregistry"},
 	"internal/filelock":   {module, "net/http", "google/go-containerregistry"},
+	"internal/cosign":     {module, "net/http", "google/go-containerregistry", "sigstore-go"},
 	"internal/strict":     {module, "net/http", "google/go-containerregistry"},
 	"internal/download":   {"google/go-containerregistry", "sigstore/", "spf13/cobra", module + "pkg/"},
 	"internal/deb":        {"google/go-containerregistry", "sigstore/", "spf13/cobra", module + "pkg/"},

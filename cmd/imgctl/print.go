@@ -35,3 +35,11 @@ func shortDigest(d string) string {
 	}
 	return algorithm + ":" + hex[:12]
 }
+
+// counted is a number of things: "1 signer", "2 signers".
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -378,7 +378,11 @@ func attachForeign(t *testing.T, w *releasedWorld, key *sign.Key, to v1.ImageInd
 	if err != nil {
 		t.Fatal(err)
 	}
-	statement, err := sign.Attach(t.Context(), key, *about, "kubelet", attest.PredicateProvenance, []byte(w.provenance(t)), imgtest.ReleaseTime())
+	a, err := sign.Attest(t.Context(), key, *about, "kubelet", attest.PredicateProvenance, []byte(w.provenance(t)), imgtest.ReleaseTime())
+	if err != nil {
+		t.Fatal(err)
+	}
+	statement, err := a.Image()
 	if err != nil {
 		t.Fatal(err)
 	}

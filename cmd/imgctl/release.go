@@ -119,7 +119,7 @@ func (c *releaseCmd) publish(ctx context.Context, r *release, reg *oci.Client, p
 	receipts, err := reg.Publish(ctx, oci.Release{
 		Subject:     pr.subject,
 		Attachments: pr.attachments,
-		Signatures:  pr.signatures(r.signer),
+		Signatures:  pr.signatures(r.signers, r.formats),
 		Check:       pr.check(r.policy, c.now),
 	}, pr.to...)
 	pr.receipts = receipts

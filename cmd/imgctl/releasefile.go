@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -21,26 +20,14 @@ type releaseFile struct {
 	Bundles       []string             `yaml:"bundles"` // directories of bundle specs, pinned to the image
 	Destinations  []releaseDestination `yaml:"destinations"`
 	Tags          []string             `yaml:"tags"` // templates: {version} tags the index, {version}-{arch} each platform; a variant's name follows the version
-	Signers       []releaseSigner      `yaml:"signers"`
+	Signers       []signerFile         `yaml:"signers"`
+	Formats       []string             `yaml:"formats"` // absent: bundle and legacy
 	Policy        string               `yaml:"policy"`
 }
 
 type releaseDestination struct {
 	Repository string `yaml:"repository"`
 	BestEffort bool   `yaml:"bestEffort"`
-}
-
-type releaseSigner struct {
-	Key releaseKey `yaml:"key"`
-}
-
-// releaseKey is a key file and where its password comes from: never the file itself.
-type releaseKey struct {
-	File     string `yaml:"file"`
-	Password struct {
-		Env  string `yaml:"env"`
-		File string `yaml:"file"`
-	} `yaml:"password"`
 }
 
 // release is a release.yaml with everything that it names loaded and checked.
@@ -52,7 +39,8 @@ type release struct {
 	targets []build.Target // what is released of the spec: all of it
 	bundles []*bundle.Config
 	policy  *verify.Policy
-	signer  sign.Signer // nil in a dry run: a plan needs no password
+	signers []sign.Signer // none in a dry run: a plan needs no password
+	formats signFormats
 	to      []oci.Destination
 }
 
@@ -90,7 +78,7 @@ func (a *app) loadRelease(path string, withKeys bool) (*release, error) {
 	if !withKeys {
 		return r, nil
 	}
-	return r, a.loadSigner(r)
+	return r, a.loadSigners(r)
 }
 
 // target returns the image that a bundle is pinned to: the default variant of its version.
@@ -120,10 +108,16 @@ func (f *releaseFile) check(path string) error {
 		return fail("tags: got none, want at least one template")
 	case f.Policy == "":
 		return fail("policy: got nothing, want a policy file: a release is read back and verified before a tag moves")
-	case len(f.Signers) != 1:
-		return fail("signers: got %d, want one", len(f.Signers))
-	case f.Signers[0].Key.File == "":
-		return fail("signers[0].key.file: got nothing, want a key file")
+	case len(f.Signers) == 0:
+		return fail("signers: got none, want at least one")
+	}
+	for i, s := range f.Signers {
+		if err := s.check(); err != nil {
+			return fail("signers[%d]: %v", i, err)
+		}
+	}
+	if _, err := parseFormats(f.Formats); err != nil {
+		return fail("formats: %v", err)
 	}
 	required := false
 	for i, d := range f.Destinations {
@@ -160,35 +154,21 @@ func (r *release) repository(name string) string {
 	return name
 }
 
-func (a *app) loadSigner(r *release) error {
-	key := r.file.Signers[0].Key
-	variable := key.Password.Env
-	if variable == "" {
-		variable = passwordVariable
-	}
-	file := key.Password.File
-	if file != "" {
-		file = r.path(file)
-	}
-	password, err := a.password(file, variable)
-	if err != nil {
+// loadSigners opens every signer of the file. Those whose signatures vary look
+// for their earlier ones at the destinations.
+func (a *app) loadSigners(r *release) error {
+	var err error
+	if r.formats, err = parseFormats(r.file.Formats); err != nil {
 		return err
 	}
-	r.signer, err = loadKey(r.path(key.File), password)
-	return err
-}
-
-// loadKey opens an encrypted private key file.
-func loadKey(path string, password sign.Secret) (sign.Signer, error) {
-	pem, err := os.ReadFile(path)
-	if err != nil {
-		return nil, hint(fmt.Errorf("read key: %w", err), "imgctl keygen makes one")
+	for i, s := range r.file.Signers {
+		signer, err := a.openSigner(s, r.path)
+		if err != nil {
+			return fmt.Errorf("signers[%d]: %w", i, err)
+		}
+		r.signers = append(r.signers, signer)
 	}
-	key, err := sign.LoadKey(pem, password)
-	if err != nil {
-		return nil, usage(fmt.Errorf("%s: %w", path, err))
-	}
-	return key, nil
+	return nil
 }
 
 // loadImage reads an image spec and the lock beside it.

@@ -58,8 +58,8 @@ func (pl *releasePlan) print(p *printer) {
 			registries++
 		}
 	}
-	p.line("plan", "%s %s · %s · %d repositories on registries, %d in directories · %d signer", pl.Image, strings.Join(pl.Versions, " "),
-		strings.Join(pl.Platforms, " "), registries, directories, len(pl.Signers))
+	p.line("plan", "%s %s · %s · %d repositories on registries, %d in directories · %s", pl.Image, strings.Join(pl.Versions, " "),
+		strings.Join(pl.Platforms, " "), registries, directories, counted(len(pl.Signers), "signer"))
 	for _, d := range pl.Destinations {
 		for _, t := range d.Tags {
 			p.line("plan", "%s:%s  %s %s", d.Repository, t.Tag, t.State, shortDigest(t.Now))
@@ -72,7 +72,10 @@ func (pl *releasePlan) print(p *printer) {
 func planRelease(ctx context.Context, reg *oci.Client, r *release) (*releasePlan, error) {
 	pl := &releasePlan{
 		Header: header("ReleasePlan"), Image: imageName(r.spec),
-		Platforms: r.spec.Platforms, Bundles: []string{}, Signers: []string{r.file.Signers[0].Key.File}, Inputs: lockedPaths(r.lock, r.targets),
+		Platforms: r.spec.Platforms, Bundles: []string{}, Signers: []string{}, Inputs: lockedPaths(r.lock, r.targets),
+	}
+	for _, s := range r.file.Signers {
+		pl.Signers = append(pl.Signers, s.String())
 	}
 	for _, b := range r.bundles {
 		pl.Bundles = append(pl.Bundles, b.Name)

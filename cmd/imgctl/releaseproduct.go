@@ -27,6 +27,7 @@ type product struct {
 	digest      v1.Hash
 	platforms   map[string]v1.Hash // of an index, by platform
 	attachments []oci.Attachment
+	attested    []*sign.Attestation // what also goes under legacy tags
 	tags        map[v1.Hash][]string
 	to          []oci.Destination // every product of a release has as many, in the same order
 	receipts    []oci.Receipt
@@ -112,7 +113,7 @@ func (pr *product) attestImage(ctx context.Context, r *release, result *build.Re
 		if err != nil {
 			return err
 		}
-		if err := pr.attach(ctx, r.signer, d, name, attest.PredicateSPDX, sbom, created); err != nil {
+		if err := pr.attach(ctx, r, d, name, attest.PredicateSPDX, sbom, created); err != nil {
 			return err
 		}
 	}
@@ -129,22 +130,43 @@ func (pr *product) attestImage(ctx context.Context, r *release, result *build.Re
 		return err
 	}
 	pr.attachments = append(pr.attachments, source)
-	return pr.attach(ctx, r.signer, subject, name, attest.PredicateProvenance, provenance, created)
+	return pr.attach(ctx, r, subject, name, attest.PredicateProvenance, provenance, created)
 }
 
-// attach adds one attestation and, with it, the plain signature of its subject.
-func (pr *product) attach(ctx context.Context, s sign.Signer, subject v1.Descriptor, name, predicateType string, predicate []byte, created time.Time) error {
-	signature, err := sign.AttachSignature(ctx, s, subject, name, created)
-	if err != nil {
-		return err
+// attach adds one attestation by each signer and, with it, the plain signature
+// of its subject.
+func (pr *product) attach(ctx context.Context, r *release, subject v1.Descriptor, name, predicateType string, predicate []byte, created time.Time) error {
+	for _, s := range r.signers {
+		signature, err := sign.AttestSignature(ctx, s, subject, name, created)
+		if err != nil {
+			return err
+		}
+		attestation, err := sign.Attest(ctx, s, subject, name, predicateType, predicate, created)
+		if err != nil {
+			return err
+		}
+		if err := pr.vouch(r.formats, signature, attestation); err != nil {
+			return err
+		}
 	}
-	attestation, err := sign.Attach(ctx, s, subject, name, predicateType, predicate, created)
-	if err != nil {
-		return err
+	return nil
+}
+
+// vouch adds what was signed, in the layouts that are wanted.
+func (pr *product) vouch(formats signFormats, signed ...*sign.Attestation) error {
+	for _, a := range signed {
+		if formats.legacy && a.PredicateType != attest.PredicateSignature {
+			pr.attested = append(pr.attested, a)
+		}
+		if !formats.bundle {
+			continue
+		}
+		img, err := a.Image()
+		if err != nil {
+			return err
+		}
+		pr.attachments = append(pr.attachments, oci.Attachment{Subject: a.Subject.Digest, Image: img})
 	}
-	pr.attachments = append(pr.attachments,
-		oci.Attachment{Subject: subject.Digest, Image: signature},
-		oci.Attachment{Subject: subject.Digest, Image: attestation})
 	return nil
 }
 
@@ -177,7 +199,7 @@ func makeBundle(ctx context.Context, r *release, config *bundle.Config, image *p
 	if err != nil {
 		return nil, err
 	}
-	return pr, pr.attach(ctx, r.signer, subject, primary(pr.to), attest.PredicateProvenance, provenance, created)
+	return pr, pr.attach(ctx, r, subject, primary(pr.to), attest.PredicateProvenance, provenance, created)
 }
 
 // bundleRecord says what a bundle was made of: the spec and the pinned image.
@@ -194,22 +216,36 @@ func bundleRecord(r *release, config *bundle.Config, image *product, created tim
 	}
 }
 
-// signatures makes the legacy signature images for one destination.
-func (pr *product) signatures(s sign.Signer) func(context.Context, string) (map[v1.Hash]v1.Image, error) {
-	return func(ctx context.Context, repository string) (map[v1.Hash]v1.Image, error) {
+// signatures makes the images for the legacy tags at one destination.
+func (pr *product) signatures(signers []sign.Signer, formats signFormats) func(context.Context, string) (map[string]v1.Image, error) {
+	if !formats.legacy {
+		return nil
+	}
+	return func(ctx context.Context, repository string) (map[string]v1.Image, error) {
+		images := map[string]v1.Image{}
+		about := map[v1.Hash][]*sign.Attestation{}
+		for _, a := range pr.attested {
+			about[a.Subject.Digest] = append(about[a.Subject.Digest], a)
+		}
+		for h, list := range about {
+			img, err := sign.LegacyAttestations(list...)
+			if err != nil {
+				return nil, err
+			}
+			images[sign.LegacyAttestationTag(h)] = img
+		}
 		if strings.HasPrefix(repository, "oci:") {
 			repository = primary(pr.to) // a directory has no name to sign for
 		}
 		if strings.HasPrefix(repository, "oci:") {
-			return nil, nil
+			return images, nil
 		}
-		images := map[v1.Hash]v1.Image{}
 		for _, h := range pr.digests() {
-			img, err := sign.Legacy(ctx, repository, h, s)
+			img, err := sign.Legacy(ctx, repository, h, signers...)
 			if err != nil {
 				return nil, err
 			}
-			images[h] = img
+			images[sign.LegacyTag(h)] = img
 		}
 		return images, nil
 	}

@@ -53,7 +53,11 @@ func (r Release) Push(t testing.TB) v1.Hash {
 func (r Release) vouch(t testing.TB, d v1.Descriptor) {
 	t.Helper()
 	attach := func(s sign.Signer, predicateType, predicate string) {
-		img, err := sign.Attach(t.Context(), s, d, "test", predicateType, []byte(predicate), ReleaseTime())
+		a, err := sign.Attest(t.Context(), s, d, "test", predicateType, []byte(predicate), ReleaseTime())
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := a.Image()
 		if err != nil {
 			t.Fatal(err)
 		}

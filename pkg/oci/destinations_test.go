@@ -239,12 +239,12 @@ func TestReleaseMustBeWhole(t *testing.T) {
 				r.Attachments, r.Signatures = nil, nil
 			}, to, "want at most"},
 		"signature of something else": {func(r *oci.Release) {
-			r.Signatures = func(context.Context, string) (map[v1.Hash]v1.Image, error) {
-				return map[v1.Hash]v1.Image{foreign.Digest: legacySignature(t, "a", foreign.Digest, "x")}, nil
+			r.Signatures = func(context.Context, string) (map[string]v1.Image, error) {
+				return map[string]v1.Image{"sha256-" + foreign.Digest.Hex + ".sig": legacySignature(t, "a", foreign.Digest, "x")}, nil
 			}
-		}, to, "no part of the release"},
+		}, to, "no signature of a part of the release"},
 		"no key": {func(r *oci.Release) {
-			r.Signatures = func(context.Context, string) (map[v1.Hash]v1.Image, error) { return nil, errors.New("no key") }
+			r.Signatures = func(context.Context, string) (map[string]v1.Image, error) { return nil, errors.New("no key") }
 		}, to, "no key"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -265,8 +265,8 @@ func TestSignatureIsAddedToThoseThatAreThere(t *testing.T) {
 			f := newFixture(t, 100)
 			signed := func(by string) oci.Release {
 				r := f.release(t)
-				r.Signatures = func(_ context.Context, repository string) (map[v1.Hash]v1.Image, error) {
-					return map[v1.Hash]v1.Image{f.digest(t): legacySignature(t, repository, f.digest(t), by)}, nil
+				r.Signatures = func(_ context.Context, repository string) (map[string]v1.Image, error) {
+					return map[string]v1.Image{"sha256-" + f.digest(t).Hex + ".sig": legacySignature(t, repository, f.digest(t), by)}, nil
 				}
 				return r
 			}

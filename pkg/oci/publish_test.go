@@ -125,10 +125,10 @@ func (f *fixture) release(t testing.TB, tags ...string) oci.Release {
 			r.Attachments = append(r.Attachments, oci.Attachment{Subject: d.Digest, Image: attachment(t, d, kind, "of "+d.Digest.Hex)})
 		}
 	}
-	r.Signatures = func(_ context.Context, repository string) (map[v1.Hash]v1.Image, error) {
-		m := make(map[v1.Hash]v1.Image)
+	r.Signatures = func(_ context.Context, repository string) (map[string]v1.Image, error) {
+		m := make(map[string]v1.Image)
 		for _, d := range f.parts(t) {
-			m[d.Digest] = legacySignature(t, repository, d.Digest, "imgctl")
+			m["sha256-"+d.Digest.Hex+".sig"] = legacySignature(t, repository, d.Digest, "imgctl")
 		}
 		return m, nil
 	}

@@ -34,10 +34,10 @@ type Release struct {
 	Tags        []string // set last; none: the release is reachable by digest only
 	Overwrite   bool     // move tags that point at another digest; false: that is a [*Changed]
 
-	// Signatures makes the images for the legacy signature tags
-	// ("sha256-<hex>.sig") of the release and its parts, by digest. It is asked
-	// for each repository, because such a signature names it. nil: none.
-	Signatures func(ctx context.Context, repository string) (map[v1.Hash]v1.Image, error)
+	// Signatures makes the images for the legacy tags ("sha256-<hex>.sig", ".att")
+	// of the release and its parts, by tag. It is asked for each repository,
+	// because such a signature names it. nil: none.
+	Signatures func(ctx context.Context, repository string) (map[string]v1.Image, error)
 
 	// Check decides whether the release, read back from r, may get its tags.
 	// nil: all manifests must read back as they are and list their attachments.
@@ -159,15 +159,26 @@ func packSignatures(ctx context.Context, r Release, parts map[v1.Hash]bool, to *
 		return nil, fmt.Errorf("sign for %s: %w", to, err)
 	}
 	tags := make(map[string]*parcel, len(images))
-	for h, img := range images {
-		if !parts[h] {
-			return nil, fmt.Errorf("sign for %s: %s is no part of the release", to, h)
+	for tag, img := range images {
+		if !isLegacyTag(tag, parts) {
+			return nil, fmt.Errorf("sign for %s: tag %q is no signature of a part of the release", to, tag)
 		}
-		if tags[fallbackTag(h)+".sig"], err = packImage(img); err != nil {
+		if tags[tag], err = packImage(img); err != nil {
 			return nil, fmt.Errorf("sign for %s: %w", to, err)
 		}
 	}
 	return tags, nil
+}
+
+// isLegacyTag reports whether the tag is where signatures or attestations of one
+// of the parts are.
+func isLegacyTag(tag string, parts map[v1.Hash]bool) bool {
+	for h := range parts {
+		if tag == fallbackTag(h)+".sig" || tag == fallbackTag(h)+".att" {
+			return true
+		}
+	}
+	return false
 }
 
 // maxDepth is how deep indexes may hold indexes, and referrers referrers.

@@ -66,7 +66,11 @@ func layerBody(t *testing.T, img v1.Image, n int) []byte {
 
 func TestAttachedSignatureIsWhatCosign3Reads(t *testing.T) {
 	k := newKey(t)
-	img, err := AttachSignature(t.Context(), k, subject(), "kubelet", created)
+	a, err := AttestSignature(t.Context(), k, subject(), "kubelet", created)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := a.Image()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,11 +141,19 @@ func itoa(n int) string {
 	return string(b)
 }
 
+// image is the artifact of an attestation.
+func image(a *Attestation, err error) (v1.Image, error) {
+	if err != nil {
+		return nil, err
+	}
+	return a.Image()
+}
+
 func TestSigningTwiceGivesTheSameBytes(t *testing.T) {
 	k, other := newKey(t), newKey(t)
 	digest := func(s Signer) (d [2]v1.Hash) {
 		t.Helper()
-		a, err := Attach(t.Context(), s, subject(), "kubelet", attest.PredicateProvenance, []byte(`{"b":1,"a":2}`), created)
+		a, err := image(Attest(t.Context(), s, subject(), "kubelet", attest.PredicateProvenance, []byte(`{"b":1,"a":2}`), created))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -166,10 +178,11 @@ func TestSigningTwiceGivesTheSameBytes(t *testing.T) {
 
 // protojson varies its white space by build; whatever it writes, the bundle has none.
 func TestBundleIsCompactJSON(t *testing.T) {
-	doc, err := newKey(t).SignStatement(t.Context(), []byte(`{"a": "x y"}`))
+	signed, err := newKey(t).Sign(t.Context(), Statement(`{"a": "x y"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
+	doc := signed.Bundle
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, doc); err != nil {
 		t.Fatal(err)
@@ -247,7 +260,7 @@ func TestLegacyRefusesWhatHasNoName(t *testing.T) {
 	}
 }
 
-func TestAttachRefusesWhatCannotBeAStatement(t *testing.T) {
+func TestAttestRefusesWhatCannotBeAStatement(t *testing.T) {
 	k := newKey(t)
 	sha512 := subject()
 	sha512.Digest = v1.Hash{Algorithm: "sha512", Hex: strings.Repeat("ab", 64)}
@@ -266,11 +279,11 @@ func TestAttachRefusesWhatCannotBeAStatement(t *testing.T) {
 		{"no subject", t.Context(), v1.Descriptor{}, attest.PredicateSPDX, "{}"},
 		{"interrupted", cancelled, subject(), attest.PredicateSPDX, "{}"},
 	} {
-		if _, err := Attach(tt.ctx, k, tt.subject, "kubelet", tt.typ, []byte(tt.predicate), created); err == nil {
+		if _, err := Attest(tt.ctx, k, tt.subject, "kubelet", tt.typ, []byte(tt.predicate), created); err == nil {
 			t.Errorf("%s: no error", tt.name)
 		}
 	}
-	if _, err := Attach(t.Context(), k, subject(), "kubelet", attest.PredicateSPDX, []byte("{}"), created); err != nil {
+	if _, err := Attest(t.Context(), k, subject(), "kubelet", attest.PredicateSPDX, []byte("{}"), created); err != nil {
 		t.Errorf("the sibling of all these: %v", err)
 	}
 }

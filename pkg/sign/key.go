@@ -27,10 +27,7 @@ const (
 
 // Key is a private ECDSA P-256 key in memory. It implements [Signer]. The zero
 // Key is not usable; get one from [LoadKey] or [NewKey].
-type Key struct {
-	private *ecdsa.PrivateKey
-	public  []byte // SubjectPublicKeyInfo, DER
-}
+type Key struct{ private *ecdsa.PrivateKey }
 
 // GenerateKey makes a new ECDSA P-256 key. Both results are PEM: the private
 // one encrypted with the password as cosign does it (scrypt and NaCl secretbox
@@ -57,11 +54,10 @@ func NewKey(private *ecdsa.PrivateKey) (*Key, error) {
 	if private.Curve != elliptic.P256() {
 		return nil, fmt.Errorf("private key: got curve %s, want P-256", private.Curve.Params().Name)
 	}
-	public, err := x509.MarshalPKIXPublicKey(private.Public())
-	if err != nil {
+	if _, _, err := encodePublic(&private.PublicKey); err != nil {
 		return nil, fmt.Errorf("private key: %w", err)
 	}
-	return &Key{private: private, public: public}, nil
+	return &Key{private: private}, nil
 }
 
 // LoadKey decrypts a private key file that [GenerateKey] or cosign wrote. Its
@@ -142,14 +138,25 @@ func (k *Key) Public() *ecdsa.PublicKey { return &k.private.PublicKey }
 
 // PublicPEM returns the public half as the PEM file that policies name.
 func (k *Key) PublicPEM() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: publicType, Bytes: k.public})
+	text, _, _ := encodePublic(k.Public()) // it was encoded when the key was made
+	return text
 }
 
 // Fingerprint returns the base64 SHA-256 digest of the public key, which bundles
 // carry as a hint at the key that signed them.
 func (k *Key) Fingerprint() string {
-	sum := sha256.Sum256(k.public)
-	return base64.StdEncoding.EncodeToString(sum[:])
+	_, fingerprint, _ := encodePublic(k.Public())
+	return fingerprint
+}
+
+// encodePublic returns a public key as PEM, and the base64 SHA-256 digest of its DER.
+func encodePublic(public *ecdsa.PublicKey) (text []byte, fingerprint string, err error) {
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return nil, "", fmt.Errorf("encode public key: %w", err)
+	}
+	sum := sha256.Sum256(der)
+	return pem.EncodeToMemory(&pem.Block{Type: publicType, Bytes: der}), base64.StdEncoding.EncodeToString(sum[:]), nil
 }
 
 // String names the key by its fingerprint, so that printing a Key shows nothing private.

@@ -203,10 +203,15 @@ func TestKeyPrintsItsFingerprintOnly(t *testing.T) {
 
 func TestSignatureVerifiesAndOtherBytesDoNot(t *testing.T) {
 	k := newKey(t)
-	signature, err := k.SignPayload(t.Context(), []byte("payload"))
+	signed, err := k.Sign(t.Context(), Payload("payload"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	b, err := decodeBundle(signed.Bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signature := b.GetMessageSignature().GetSignature()
 	good, bad := sha256.Sum256([]byte("payload")), sha256.Sum256([]byte("Payload"))
 	if !ecdsa.VerifyASN1(k.Public(), good[:], signature) {
 		t.Error("the signature does not verify")

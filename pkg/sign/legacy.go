@@ -1,8 +1,8 @@
 package sign
 
 import (
+	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +12,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/imgctl/imgctl/internal/cosign"
 	"github.com/imgctl/imgctl/pkg/oci/artifact"
 )
 
@@ -36,6 +37,9 @@ type payload struct {
 // found beside it: "sha256-<hex>.sig".
 func LegacyTag(h v1.Hash) string { return h.Algorithm + "-" + h.Hex + ".sig" }
 
+// LegacyAttestationTag is the same for attestations: "sha256-<hex>.att".
+func LegacyAttestationTag(h v1.Hash) string { return h.Algorithm + "-" + h.Hex + ".att" }
+
 // Legacy signs the manifest h in the older layout of cosign and returns the
 // image for [LegacyTag]: one layer, holding the same payload, for each signer.
 // The payload names the repository, in the canonical spelling that cosign uses
@@ -50,23 +54,38 @@ func Legacy(ctx context.Context, repository string, h v1.Hash, signers ...Signer
 	if err != nil {
 		return nil, fmt.Errorf("sign %s@%s: %w", repository, h, err)
 	}
-	layers := make([]artifact.Content, len(signers))
+	layers := make([]cosign.Layer, len(signers))
 	for i, s := range signers {
-		signature, err := s.SignPayload(ctx, body)
+		signed, err := s.Sign(ctx, Payload(body))
 		if err != nil {
 			return nil, fmt.Errorf("sign %s@%s: %w", repository, h, err)
 		}
-		layers[i] = artifact.Content{
-			MediaType:   PayloadMediaType,
-			Annotations: map[string]string{SignatureAnnotation: base64.StdEncoding.EncodeToString(signature)},
-			Body:        body,
+		b, err := decodeBundle(signed.Bundle)
+		if err != nil {
+			return nil, fmt.Errorf("sign %s@%s: %w", repository, h, err)
+		}
+		if layers[i], err = cosign.Signature(b, body, signed.Chain); err != nil {
+			return nil, fmt.Errorf("sign %s@%s: %w", repository, h, err)
 		}
 	}
-	config, err := legacyConfig(body, len(layers))
-	if err != nil {
-		return nil, fmt.Errorf("sign %s@%s: %w", repository, h, err)
+	return legacyImage(layers)
+}
+
+// LegacyAttestations returns the image for [LegacyAttestationTag]: a layer for
+// each of the attestations, which are all of one manifest. It names no
+// repository, so that it is the same on every registry.
+func LegacyAttestations(attestations ...*Attestation) (v1.Image, error) {
+	layers := make([]cosign.Layer, len(attestations))
+	for i, a := range attestations {
+		b, err := decodeBundle(a.Signed.Bundle)
+		if err != nil {
+			return nil, fmt.Errorf("attest %s: %w", a.Subject.Digest, err)
+		}
+		if layers[i], err = cosign.Attestation(b, a.PredicateType, a.Signed.Chain); err != nil {
+			return nil, fmt.Errorf("attest %s: %w", a.Subject.Digest, err)
+		}
 	}
-	return artifact.Artifact{Config: config, Layers: layers}.Image()
+	return legacyImage(layers)
 }
 
 func simpleSigning(repository string, h v1.Hash) ([]byte, error) {
@@ -84,20 +103,23 @@ func simpleSigning(repository string, h v1.Hash) ([]byte, error) {
 	return json.Marshal(p)
 }
 
-// legacyConfig is an image configuration whose layer list matches, which tools
-// that append a further signature expect. It names no platform and no time.
-func legacyConfig(body []byte, layers int) (artifact.Content, error) {
-	sum, _, err := v1.SHA256(strings.NewReader(string(body)))
-	if err != nil {
-		return artifact.Content{}, err
-	}
-	config := v1.ConfigFile{
-		RootFS:  v1.RootFS{Type: "layers"},
-		History: make([]v1.History, layers),
-	}
-	for range layers {
+// legacyImage is an image of the layers whose configuration lists them, which
+// tools that append a further one expect. It names no platform and no time.
+func legacyImage(layers []cosign.Layer) (v1.Image, error) {
+	a := artifact.Artifact{}
+	config := v1.ConfigFile{RootFS: v1.RootFS{Type: "layers"}, History: make([]v1.History, len(layers))}
+	for _, l := range layers {
+		sum, _, err := v1.SHA256(bytes.NewReader(l.Body))
+		if err != nil {
+			return nil, err
+		}
 		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, sum)
+		a.Layers = append(a.Layers, artifact.Content{MediaType: l.MediaType, Annotations: l.Annotations, Body: l.Body})
 	}
 	doc, err := json.Marshal(config)
-	return artifact.Content{MediaType: string(types.OCIConfigJSON), Body: doc}, err
+	if err != nil {
+		return nil, err
+	}
+	a.Config = artifact.Content{MediaType: string(types.OCIConfigJSON), Body: doc}
+	return a.Image()
 }

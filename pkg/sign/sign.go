@@ -1,43 +1,80 @@
-// Package sign vouches for what imgctl publishes, with a key file.
+// Package sign vouches for what imgctl publishes.
 //
-// [GenerateKey] and [LoadKey] read and write the encrypted key files of cosign.
-// A [Signer] signs in-toto statements and simple-signing payloads; [Attach] and
-// [Legacy] wrap the result as what a registry stores beside the signed artifact:
+// A [Signer] signs in-toto statements and simple-signing payloads with one
+// identity: [Key] with a key file, [OpenKMS] with a key that a service or token
+// keeps, [Keyless] with a certificate that a Fulcio issues for an OIDC identity.
+// [Attest] and [Legacy] wrap the result as what a registry stores beside the
+// signed artifact:
 //
-//   - [Attach]: a sigstore bundle v0.3 that refers to the artifact by its
-//     subject field, as cosign 3 writes and reads it;
-//   - [Legacy]: the image under the tag sha256-<hex>.sig, which cosign 2, podman
-//     and skopeo read as well.
+//   - [Attestation.Image]: a sigstore bundle v0.3 that refers to the artifact by
+//     its subject field, as cosign 3 writes and reads it;
+//   - [Legacy] and [LegacyAttestations]: the images under the tags
+//     sha256-<hex>.sig and .att, which cosign 2, podman and skopeo read as well.
 //
-// Signing is deterministic: the same key and the same content give the same
-// bytes (RFC 6979 nonces, JSON without the library's random white space). So a
-// release that is run again finds its signatures already in the registry.
+// A key file signs deterministically: the same content gives the same bytes (RFC
+// 6979 nonces, JSON without the library's random white space). So a release that
+// is run again finds its signatures already in the registry. The others do not;
+// for them [Keep] looks in the registry first, verifies what is there, and signs
+// only what is missing.
 //
-// Nothing here touches the network, and signatures are not entered in a
-// transparency log.
+// The network is that of the http.Client in [Services]. Answers are bounded,
+// requests are repeated when a service is busy, and no token gets into an error.
 package sign
 
-import "context"
+import (
+	"context"
 
-// Media types and predicate types that signatures have in a registry.
+	sigstore "github.com/sigstore/sigstore-go/pkg/sign"
+
+	"github.com/imgctl/imgctl/internal/cosign"
+)
+
+// Media types and annotations that signatures have in a registry.
 const (
 	// BundleMediaType is the artifact type and layer media type of a sigstore bundle.
 	BundleMediaType = "application/vnd.dev.sigstore.bundle.v0.3+json"
 	// PayloadMediaType is the layer media type of a legacy signature.
-	PayloadMediaType = "application/vnd.dev.cosign.simplesigning.v1+json"
+	PayloadMediaType = cosign.PayloadMediaType
+	// EnvelopeMediaType is the layer media type of a legacy attestation.
+	EnvelopeMediaType = cosign.EnvelopeMediaType
 	// SignatureAnnotation carries the base64 signature on the layer of a legacy signature.
-	SignatureAnnotation = "dev.cosignproject.cosign/signature"
+	SignatureAnnotation = cosign.SignatureAnnotation
+	// CertificateAnnotation carries the certificate of a keyless legacy signature.
+	CertificateAnnotation = cosign.CertificateAnnotation
+	// EntryAnnotation carries the promise of Rekor v1 to log a legacy signature.
+	EntryAnnotation = cosign.EntryAnnotation
+	// TimestampAnnotation carries the RFC 3161 timestamp of a legacy signature.
+	TimestampAnnotation = cosign.TimestampAnnotation
 	// PredicateTypeAnnotation says on the manifest what the bundle's statement is about.
 	PredicateTypeAnnotation = "dev.sigstore.bundle.predicateType"
-
-	statementMediaType = "application/vnd.in-toto+json" // DSSE payload type
 )
 
-// Signer makes signatures with one identity. Implementations are deterministic
-// and safe for concurrent use.
+// Signer makes signatures with one identity. Implementations are safe for
+// concurrent use.
 type Signer interface {
-	// SignStatement returns a sigstore bundle v0.3, as JSON, around the in-toto statement.
-	SignStatement(ctx context.Context, statement []byte) (bundle []byte, err error)
-	// SignPayload returns the signature over the payload: ASN.1 DER over its SHA-256 digest.
-	SignPayload(ctx context.Context, payload []byte) (signature []byte, err error)
+	// Sign signs the content.
+	Sign(ctx context.Context, c Content) (*Signed, error)
+	// String names the identity for people; it shows nothing private.
+	String() string
 }
+
+// Signed is a signature with what proves whose it is.
+type Signed struct {
+	Bundle []byte // sigstore bundle, JSON
+	Chain  []byte // PEM: from the issuer of the certificate in it to the root; nil for a key
+}
+
+// Content is what is signed: a [Statement] or a [Payload].
+type Content interface{ sigstore() sigstore.Content }
+
+// Statement is an in-toto statement; it is signed in a DSSE envelope.
+type Statement []byte
+
+func (s Statement) sigstore() sigstore.Content {
+	return &sigstore.DSSEData{Data: s, PayloadType: cosign.StatementMediaType}
+}
+
+// Payload is a simple-signing payload; it is signed as it is.
+type Payload []byte
+
+func (p Payload) sigstore() sigstore.Content { return &sigstore.PlainData{Data: p} }

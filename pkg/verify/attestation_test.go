@@ -92,12 +92,8 @@ func TestAttestationOfAnotherDigestDoesNotCount(t *testing.T) {
 	image := imgtest.SmallImage(t, "kubelet", "amd64")
 	h := imgtest.Release{Repository: a, Content: image, Signers: signers(k)}.Push(t)
 	about := statementAbout(hash("b"), attest.PredicateSPDX)
-	bundle, err := k.SignStatement(t.Context(), about)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pushBundle(t, a, describe(t, image), bundle)
-	_, err = w.Verify(t.Context(), Subject{a, h})
+	pushBundle(t, a, describe(t, image), bundleOf(t, k, about))
+	_, err := w.Verify(t.Context(), Subject{a, h})
 	refused(t, err, MissingAttestation, "does not match any digest in statement")
 
 	attach(t, a, k, describe(t, image), attest.PredicateSPDX, "{}")

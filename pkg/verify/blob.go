@@ -26,7 +26,7 @@ const maxTrust = 1 << 20
 // the one of the public-good Sigstore that is built in. Nothing is fetched: who
 // is trusted changes when the file does.
 func LoadTrust(path string) (root.TrustedMaterial, error) {
-	data, from := policies.SigstorePublicGood, "built-in trusted root"
+	var data []byte
 	if path != "" {
 		f, err := os.Open(path)
 		if err != nil {
@@ -36,16 +36,28 @@ func LoadTrust(path string) (root.TrustedMaterial, error) {
 		if data, err = io.ReadAll(io.LimitReader(f, maxTrust+1)); err != nil {
 			return nil, fmt.Errorf("load trusted root: %w", err)
 		}
-		if from = path; len(data) > maxTrust {
-			return nil, fmt.Errorf("load trusted root %s: got more than %d bytes", path, maxTrust)
-		}
+	}
+	trust, err := parseTrust(path, data)
+	if err != nil {
+		return nil, fmt.Errorf("load %w", err)
+	}
+	return trust, nil
+}
+
+// parseTrust parses the content of the file; "" is the built-in root.
+func parseTrust(file string, data []byte) (root.TrustedMaterial, error) {
+	if file == "" {
+		file, data = "(built in)", policies.SigstorePublicGood
+	}
+	if len(data) > maxTrust {
+		return nil, fmt.Errorf("trusted root %s: got more than %d bytes", file, maxTrust)
 	}
 	trust, err := root.NewTrustedRootFromJSON(data)
 	if err != nil {
-		return nil, fmt.Errorf("load trusted root %s: %w", from, err)
+		return nil, fmt.Errorf("trusted root %s: %w", file, err)
 	}
 	if len(trust.FulcioCertificateAuthorities()) == 0 || len(trust.RekorLogs()) == 0 {
-		return nil, fmt.Errorf("load trusted root %s: it names no certificate authority or no transparency log", from)
+		return nil, fmt.Errorf("trusted root %s: it names no certificate authority or no transparency log", file)
 	}
 	return trust, nil
 }
@@ -86,19 +98,18 @@ func (v *BlobVerifier) verifyBlob(ctx context.Context, sha256 []byte, e upstream
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
-	cert, err := onlyName(e.Certificate)
+	cert, err := parseCertificate(e.Certificate)
 	if err != nil {
+		return err
+	}
+	if err := onlyName(cert); err != nil {
 		return err
 	}
 	entity, err := blobBundle(sha256, e.Signature, cert, e.LogEntry)
 	if err != nil {
 		return err
 	}
-	options := []verify.VerifierOption{verify.WithTransparencyLog(1), verify.WithIntegratedTimestamps(1)}
-	if len(v.Trust.CTLogs()) > 0 {
-		options = append(options, verify.WithSignedCertificateTimestamps(1))
-	}
-	verifier, err := verify.NewVerifier(v.Trust, options...)
+	verifier, err := certificateVerifier(v.Trust)
 	if err != nil {
 		return err
 	}
@@ -112,9 +123,7 @@ func (v *BlobVerifier) verifyBlob(ctx context.Context, sha256 []byte, e upstream
 	return err
 }
 
-// onlyName parses a certificate and refuses one with several names: the library
-// compares one of them, and which one is not for the signer to choose.
-func onlyName(data []byte) (*x509.Certificate, error) {
+func parseCertificate(data []byte) (*x509.Certificate, error) {
 	block, rest := pem.Decode(data)
 	if block == nil || block.Type != "CERTIFICATE" || len(rest) != 0 {
 		return nil, errors.New("certificate: want one in PEM")
@@ -123,10 +132,15 @@ func onlyName(data []byte) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("certificate: %w", err)
 	}
-	if n := len(cert.EmailAddresses) + len(cert.URIs) + len(cert.DNSNames) + len(cert.IPAddresses); n > 1 {
-		return nil, fmt.Errorf("certificate: got %d subject alternative names, want one", n)
-	}
 	return cert, nil
+}
+
+// onlyName refuses a certificate with several names.
+func onlyName(cert *x509.Certificate) error {
+	if n := len(cert.EmailAddresses) + len(cert.URIs) + len(cert.DNSNames) + len(cert.IPAddresses); n > 1 {
+		return fmt.Errorf("certificate: got %d subject alternative names, want one", n)
+	}
+	return nil
 }
 
 // blobBundle puts the pieces that dl.k8s.io and Rekor publish into the form that

@@ -9,10 +9,9 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	protodsse "github.com/sigstore/protobuf-specs/gen/pb-go/dsse"
 	"github.com/sigstore/sigstore-go/pkg/bundle"
 	sigstore "github.com/sigstore/sigstore-go/pkg/verify"
-
-	protodsse "github.com/sigstore/protobuf-specs/gen/pb-go/dsse"
 
 	"github.com/imgctl/imgctl/pkg/oci"
 )
@@ -57,13 +56,18 @@ func bundleLayer(m *oci.Manifest) (*v1.Descriptor, error) {
 	return nil, nil
 }
 
-// checkBundle says whether the bundle is a statement about h by a key that counts.
+// checkBundle says whether the bundle is a statement about h by a signer that counts.
 func (c *collector) checkBundle(doc []byte, h v1.Hash) finding {
-	// 1. A bundle of a version that we know, with one signed in-toto statement.
 	var b bundle.Bundle
 	if err := b.UnmarshalJSON(doc); err != nil {
 		return finding{answer: bad, reason: Malformed, err: fmt.Errorf("parse bundle: %w", oneLine(err))}
 	}
+	return c.checkEnvelope(&b, h)
+}
+
+// checkEnvelope is [collector.checkBundle] of a bundle that was parsed.
+func (c *collector) checkEnvelope(b *bundle.Bundle, h v1.Hash) finding {
+	// 1. One signed in-toto statement.
 	e := b.GetDsseEnvelope()
 	switch {
 	case e == nil:
@@ -72,62 +76,53 @@ func (c *collector) checkBundle(doc []byte, h v1.Hash) finding {
 		return finding{answer: bad, reason: Malformed, err: fmt.Errorf("payload type: got %q, want %s", printable(e.GetPayloadType()), statementMediaType)}
 	case len(e.GetSignatures()) != 1:
 		return finding{answer: bad, reason: Malformed, err: fmt.Errorf("got %d signatures, want one", len(e.GetSignatures()))}
-	case b.GetVerificationMaterial().GetPublicKey() == nil:
-		return finding{answer: bad, reason: WrongSigner, err: errors.New("signed with a certificate, want a key of the policy")}
 	}
 
-	// 2. Signed with a key of the rule, in the time in which that key counts.
-	key := c.signer(preAuthEncoding(e), e.GetSignatures()[0].GetSig())
-	if key == nil {
-		return finding{answer: bad, reason: WrongSigner, err: errors.New("not signed with a key of the policy")}
+	// 2. By a signer of the rule, and all that sigstore asks of a bundle beyond
+	// that; the subject's digest among it.
+	digest, err := hex.DecodeString(h.Hex)
+	if err != nil {
+		return finding{answer: bad, reason: Malformed, err: err}
 	}
-	if err := key.valid(c.now); err != nil {
+	by, err := c.signer(b, preAuthEncoding(e), e.GetSignatures()[0].GetSig(), sigstore.WithArtifactDigest(h.Algorithm, digest))
+	if err != nil {
 		return finding{answer: bad, reason: WrongSigner, err: err}
 	}
 
-	// 3. What sigstore asks of a bundle beyond that; the subject's digest among it.
-	if err := sigstoreVerify(&b, key, h); err != nil {
-		return finding{answer: bad, reason: WrongSigner, err: oneLine(err)}
-	}
-
-	// 4. A statement that we understand, about h.
+	// 3. A statement that we understand, about h.
 	s, err := parseStatement(e.GetPayload(), h)
 	if err != nil {
 		return finding{answer: bad, reason: Malformed, err: err}
 	}
-	return finding{answer: good, key: key, predicateType: s.PredicateType, predicate: s.Predicate, builder: s.builder()}
+	return finding{answer: good, by: by, predicateType: s.PredicateType, predicate: s.Predicate, builder: s.builder()}
 }
 
-// signer returns the key of the rule that made the signature, whatever the
-// bundle's hint says: it is not signed.
-func (c *collector) signer(message, sig []byte) *trustedKey {
-	for _, k := range c.rule.keys {
-		if k.verifyPayload(message, sig) {
-			return k
+// signer returns who of the rule made the signature over the message, whatever
+// the bundle's hint says: it is not signed.
+func (c *collector) signer(b *bundle.Bundle, message, signature []byte, about sigstore.ArtifactPolicyOption) (signer, error) {
+	if b.GetVerificationMaterial().GetPublicKey() == nil {
+		t, err := c.identity(b, about)
+		if err != nil {
+			return signer{}, err
 		}
+		return signer{t.subject, t.id}, nil
 	}
-	return nil
+	for _, k := range c.rule.keys {
+		if !k.verifyPayload(message, signature) {
+			continue
+		}
+		if err := k.valid(c.now); err != nil {
+			return signer{}, err
+		}
+		return signer{k.name, k.fingerprint}, k.verify(b, about)
+	}
+	return signer{}, errors.New("not signed with a key of the policy")
 }
 
 // preAuthEncoding is what a DSSE signature is over
 // (https://github.com/secure-systems-lab/dsse/blob/v1.0.2/protocol.md).
 func preAuthEncoding(e *protodsse.Envelope) []byte {
 	return fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(e.GetPayloadType()), e.GetPayloadType(), len(e.GetPayload()), e.GetPayload())
-}
-
-// sigstoreVerify runs the verification of sigstore-go with the one key. The
-// time is not its business: nobody attests when a key without a log signed.
-func sigstoreVerify(b *bundle.Bundle, key *trustedKey, h v1.Hash) error {
-	digest, err := hex.DecodeString(h.Hex)
-	if err != nil {
-		return err
-	}
-	v, err := sigstore.NewVerifier(key.material, sigstore.WithNoObserverTimestamps(), sigstore.WithoutStatementPredicate())
-	if err != nil {
-		return err
-	}
-	_, err = v.Verify(b, sigstore.NewPolicy(sigstore.WithArtifactDigest(h.Algorithm, digest), sigstore.WithKey()))
-	return err
 }
 
 // statement is the part of an in-toto statement that is looked at.

@@ -20,13 +20,19 @@ type finding struct {
 	what   string // "bundle sha256:… at quay.io/poseidon/kubelet"
 	answer answer // good: it counts, and the fields below are set
 
-	key           *trustedKey
+	by            signer
 	predicateType string // predicateSignature: a signature in the narrow sense
 	predicate     []byte // as it was signed
 	builder       string // of provenance
 
 	reason Reason // why it does not count
 	err    error
+}
+
+// signer is who of a rule's signers made a piece of evidence.
+type signer struct {
+	name string // as the policy writes it
+	id   string // what makes two of them one
 }
 
 // candidate is a piece of evidence that a source lists and nobody has read yet.
@@ -36,16 +42,16 @@ type candidate struct {
 	read func(ctx context.Context) finding
 }
 
-// collect asks one source for everything that is said about every part, and
-// adds what it says to the parts. The error is that of a cancelled ctx; what the source
+// collect asks one source for what it lists about every part, and adds what
+// that says to the parts. The error is that of a cancelled ctx; what the source
 // cannot answer is kept in c.unknown.
-func (c *collector) collect(ctx context.Context, source *oci.Repository) error {
+func (c *collector) collect(ctx context.Context, source *oci.Repository, list lister) error {
 	lists := make([][]candidate, len(c.parts))
 	var g errgroup.Group
 	g.SetLimit(parallel)
 	for i, p := range c.parts {
 		g.Go(func() error {
-			lists[i] = c.list(ctx, source, p)
+			lists[i] = list(ctx, source, p)
 			return nil
 		})
 	}
@@ -96,24 +102,25 @@ func (p *part) add(id string, f finding) {
 	p.findings = append(p.findings, f)
 }
 
-// list returns what the source has about a part and was not read before:
-// bundles among the referrers first, then the layers under sha256-<hex>.sig.
-func (c *collector) list(ctx context.Context, source *oci.Repository, p *part) []candidate {
+// lister returns what a source has of one layout about a part, as far as it was
+// not read before.
+type lister func(ctx context.Context, source *oci.Repository, p *part) []candidate
+
+// listBundles lists the bundles among the referrers.
+func (c *collector) listBundles(ctx context.Context, source *oci.Repository, p *part) []candidate {
 	if c.isDead(source) {
 		return nil
 	}
-	var list []candidate
 	refs, err := source.Referrers(ctx, p.digest())
 	switch classify(err) {
 	case good:
-		list = c.bundles(source, p, refs)
+		return c.bundles(source, p, refs)
 	case bad:
 		p.findings = append(p.findings, finding{what: "referrers at " + source.String(), answer: bad, reason: Malformed, err: err})
 	case unknown:
 		c.bury(source, err)
-		return nil
 	}
-	return append(list, c.legacy(ctx, source, p)...)
+	return nil
 }
 
 // bundles picks the referrers that may be bundles.

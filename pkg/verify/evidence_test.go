@@ -14,7 +14,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/sigstore/sigstore-go/pkg/bundle"
 
+	"github.com/imgctl/imgctl/internal/cosign"
 	"github.com/imgctl/imgctl/internal/imgtest"
 	"github.com/imgctl/imgctl/pkg/oci"
 	"github.com/imgctl/imgctl/pkg/oci/artifact"
@@ -70,11 +72,7 @@ func pushDigest(t *testing.T, repository string, img v1.Image) {
 // attach signs a statement about d and pushes it.
 func attach(t *testing.T, repository string, k *sign.Key, d v1.Descriptor, predicateType, predicate string) {
 	t.Helper()
-	img, err := sign.Attach(t.Context(), k, d, "test", predicateType, []byte(predicate), noon)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pushDigest(t, repository, img)
+	pushDigest(t, repository, attachment(t, k, d, predicateType, predicate))
 }
 
 // pushBundle pushes any bytes as the bundle of d.
@@ -108,17 +106,8 @@ func TestBadBundlesAreRefusedAndHideNothing(t *testing.T) {
 	k, a := imgtest.SigningKey(t), newRegistry(t)
 	w := newWorld(t, trusting(t, []string{a}, k))
 	d, s := unsignedImage(t, a)
-	good, err := k.SignStatement(t.Context(), statementAbout(d.Digest, predicateSignature))
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed := func(payload string) []byte {
-		b, err := k.SignStatement(t.Context(), []byte(payload))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
+	good := bundleOf(t, k, statementAbout(d.Digest, predicateSignature))
+	signed := func(payload string) []byte { return bundleOf(t, k, []byte(payload)) }
 	rows := []struct {
 		name string
 		body []byte
@@ -217,11 +206,19 @@ func TestBadPayloadsAreRefused(t *testing.T) {
 	}
 	c := &collector{rule: &Rule{keys: []*trustedKey{pub}}, now: noon}
 	check := func(payload string) finding {
-		signature, err := k.SignPayload(t.Context(), []byte(payload))
+		signed, err := k.Sign(t.Context(), sign.Payload(payload))
 		if err != nil {
 			t.Fatal(err)
 		}
-		return c.checkPayload([]byte(payload), signature, h)
+		b := new(bundle.Bundle)
+		if err := b.UnmarshalJSON(signed.Bundle); err != nil {
+			t.Fatal(err)
+		}
+		l, err := cosign.Signature(b.Bundle, []byte(payload), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.checkLegacy(l, h)
 	}
 	for _, tt := range []struct{ name, payload, want string }{
 		{"other digest", strings.ReplaceAll(whole, h.Hex, hash("b").Hex), "vouches for " + hash("b").String()},
@@ -243,7 +240,8 @@ func TestBadPayloadsAreRefused(t *testing.T) {
 			t.Errorf("%s: %v", payload, f.err)
 		}
 	}
-	if f := c.checkPayload([]byte(whole), []byte("not a signature"), h); f.answer != bad || f.reason != WrongSigner {
+	forged := cosign.Layer{MediaType: cosign.PayloadMediaType, Annotations: map[string]string{cosign.SignatureAnnotation: "bm90IGEgc2lnbmF0dXJl"}, Body: []byte(whole)}
+	if f := c.checkLegacy(forged, h); f.answer != bad || f.reason != WrongSigner {
 		t.Errorf("a signature that is none: %+v", f)
 	}
 }
@@ -256,15 +254,15 @@ func TestBadLegacyLayersAreRefusedAndHideNothing(t *testing.T) {
 	layer := func(mediaType, signature string, body []byte) artifact.Content {
 		c := artifact.Content{MediaType: mediaType, Body: body}
 		if signature != "" {
-			c.Annotations = map[string]string{signatureAnnotation: signature}
+			c.Annotations = map[string]string{cosign.SignatureAnnotation: signature}
 		}
 		return c
 	}
 	layers := []artifact.Content{
 		layer("text/plain", "AAAA", []byte("x")),
-		layer(payloadMediaType, "", []byte("y")),
-		layer(payloadMediaType, "***", []byte("z")),
-		layer(payloadMediaType, "AAAA", make([]byte, maxPayload+1)), // S21
+		layer(cosign.PayloadMediaType, "", []byte("y")),
+		layer(cosign.PayloadMediaType, "***", []byte("z")),
+		layer(cosign.PayloadMediaType, "AAAA", make([]byte, maxPayload+1)), // S21
 	}
 	push := func() {
 		t.Helper()
@@ -298,7 +296,7 @@ func TestBadLegacyLayersAreRefusedAndHideNothing(t *testing.T) {
 	if _, err := rc.Read(body); err != nil {
 		t.Fatal(err)
 	}
-	layers = append(layers, layer(payloadMediaType, m.Layers[0].Annotations[signatureAnnotation], body))
+	layers = append(layers, layer(cosign.PayloadMediaType, m.Layers[0].Annotations[cosign.SignatureAnnotation], body))
 	push()
 	if _, err := w.Verify(t.Context(), s); err != nil {
 		t.Errorf("a good layer after %d bad ones: %v", len(layers)-1, err)
@@ -339,11 +337,7 @@ func TestManyBadSignaturesAreBounded(t *testing.T) {
 
 	// What calls itself a signature is examined first, wherever the list has it.
 	attach(t, a, k, d, predicateSignature, "{}")
-	img, err := sign.AttachSignature(t.Context(), k, d, "test", noon)
-	if err != nil {
-		t.Fatal(err)
-	}
-	own := describe(t, img)
+	own := describe(t, attachment(t, k, d, predicateSignature, "{}"))
 	own.ArtifactType, own.Annotations = sign.BundleMediaType, map[string]string{predicateAnnotation: predicateSignature}
 	list.Manifests = append(list.Manifests, own)
 	if body, err = json.Marshal(list); err != nil {
@@ -365,7 +359,7 @@ func TestHugeEvidenceIsNotFetched(t *testing.T) {
 	d, s := unsignedImage(t, a)
 	huge := fmt.Sprintf(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","artifactType":%q,"config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[{"mediaType":%q,"digest":%q,"size":1073741824}],"subject":{"mediaType":%q,"digest":%q,"size":%d}}`,
 		sign.BundleMediaType, sign.BundleMediaType, hash("c"), d.MediaType, d.Digest, d.Size)
-	layers := strings.Repeat(`{"mediaType":"`+payloadMediaType+`","digest":"`+hash("d").String()+`","size":10},`, 20000)
+	layers := strings.Repeat(`{"mediaType":"`+cosign.PayloadMediaType+`","digest":"`+hash("d").String()+`","size":10},`, 20000)
 	many := `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"` + hash("e").String() + `","size":2},"layers":[` + strings.TrimSuffix(layers, ",") + `]}`
 
 	w := newWorld(t, trusting(t, []string{a}, k))
@@ -410,11 +404,7 @@ func TestBundleIsFoundUnderAUselessArtifactType(t *testing.T) {
 	k, a := imgtest.SigningKey(t), newRegistry(t)
 	d, s := unsignedImage(t, a)
 	attach(t, a, k, d, predicateSignature, "{}")
-	img, err := sign.AttachSignature(t.Context(), k, d, "test", noon)
-	if err != nil {
-		t.Fatal(err)
-	}
-	own := describe(t, img)
+	own := describe(t, attachment(t, k, d, predicateSignature, "{}"))
 	for _, artifactType := range []string{"", "application/vnd.oci.empty.v1+json", "application/vnd.oci.image.config.v1+json"} {
 		own.ArtifactType, own.Annotations = artifactType, nil
 		body, err := json.Marshal(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{own}})

@@ -17,13 +17,7 @@ func fuzzed(f *testing.F) (*collector, func(statement string) []byte) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	sign := func(statement string) []byte {
-		b, err := k.SignStatement(f.Context(), []byte(statement))
-		if err != nil {
-			f.Fatal(err)
-		}
-		return b
-	}
+	sign := func(statement string) []byte { return bundleOf(f, k, []byte(statement)) }
 	return &collector{rule: &Rule{keys: []*trustedKey{pub}}, now: noon}, sign
 }
 

@@ -22,7 +22,7 @@ func (c *collector) judge() *Refusal {
 	return nil
 }
 
-// judgeSignatures asks for as many different keys as the threshold says.
+// judgeSignatures asks for as many different signers as the threshold says.
 func (c *collector) judgeSignatures(p *part) *Refusal {
 	signers := p.signers(func(f finding) bool { return f.predicateType == predicateSignature })
 	if len(signers) >= c.rule.threshold {
@@ -39,7 +39,7 @@ func (c *collector) judgeSignatures(p *part) *Refusal {
 	switch {
 	case len(signers) > 0:
 		r.Reason = TooFewSigners
-		r.Err = fmt.Errorf("signed by %d of the policy's keys (%s), want %d", len(signers), join(signers), c.rule.threshold)
+		r.Err = fmt.Errorf("signed by %d of the policy's signers (%s), want %d", len(signers), join(signers), c.rule.threshold)
 	case slices.Contains(reasons, WrongSigner):
 		r.Reason, r.Err = WrongSigner, errors.New("no signature that counts")
 	case len(reasons) > 0:
@@ -85,14 +85,14 @@ func (want requirement) lacking(parts []*part) error {
 	return fmt.Errorf("no attestation %s that counts", want.predicateType)
 }
 
-// signers returns the names of the different keys behind the findings that
+// signers returns the names of the different signers behind the findings that
 // count and are asked for, sorted. Two files with one key are one signer; the
 // policy refuses to load those, and this would not count them either.
 func (p *part) signers(asked func(finding) bool) []string {
 	names := make(map[string]string)
 	for _, f := range p.findings {
 		if f.answer == good && asked(f) {
-			names[f.key.fingerprint] = f.key.name
+			names[f.by.id] = f.by.name
 		}
 	}
 	list := make([]string, 0, len(names))

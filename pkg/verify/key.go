@@ -14,7 +14,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/root"
+	sigstore "github.com/sigstore/sigstore-go/pkg/verify"
 	"github.com/sigstore/sigstore/pkg/signature"
 )
 
@@ -76,6 +78,19 @@ func (k *trustedKey) valid(now time.Time) error {
 	}
 	if !k.notAfter.IsZero() && now.After(k.notAfter) {
 		return fmt.Errorf("signed with %s, which counted until %s only (this machine's clock says %s)", k.name, k.notAfter.UTC().Format(time.RFC3339), clock)
+	}
+	return nil
+}
+
+// verify runs the verification of sigstore-go with the one key. The time is not
+// its business: nobody attests when a key without a log signed.
+func (k *trustedKey) verify(b *bundle.Bundle, about sigstore.ArtifactPolicyOption) error {
+	v, err := sigstore.NewVerifier(k.material, sigstore.WithNoObserverTimestamps(), sigstore.WithoutStatementPredicate())
+	if err != nil {
+		return err
+	}
+	if _, err := v.Verify(b, sigstore.NewPolicy(about, sigstore.WithKey())); err != nil {
+		return oneLine(err)
 	}
 	return nil
 }

@@ -3,20 +3,36 @@ package verify
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/sigstore/sigstore-go/pkg/bundle"
+	sigstore "github.com/sigstore/sigstore-go/pkg/verify"
 
+	"github.com/imgctl/imgctl/internal/cosign"
 	"github.com/imgctl/imgctl/pkg/oci"
 )
 
-// legacy lists the layers of the image under the tag sha256-<hex>.sig.
-func (c *collector) legacy(ctx context.Context, source *oci.Repository, p *part) []candidate {
-	tag := p.digest().Algorithm + "-" + p.digest().Hex + ".sig"
+// listLegacy lists the layers of the images under the tags sha256-<hex>.sig
+// and, where the rule asks for attestations, .att.
+func (c *collector) listLegacy(ctx context.Context, source *oci.Repository, p *part) []candidate {
+	list := c.legacy(ctx, source, p, ".sig")
+	if len(c.rule.attestations) > 0 {
+		list = append(list, c.legacy(ctx, source, p, ".att")...)
+	}
+	return list
+}
+
+// legacy lists the layers of the image under one legacy tag.
+func (c *collector) legacy(ctx context.Context, source *oci.Repository, p *part, suffix string) []candidate {
+	if c.isDead(source) {
+		return nil
+	}
+	tag := p.digest().Algorithm + "-" + p.digest().Hex + suffix
 	what := "signatures " + source.String() + ":" + tag
 	image, err := legacyImage(ctx, source, tag)
 	if err != nil {
@@ -37,7 +53,7 @@ func (c *collector) legacy(ctx context.Context, source *oci.Repository, p *part)
 	for i, l := range layers {
 		what := fmt.Sprintf("%s, layer %d", what, i)
 		// The same payload with another signature is other evidence.
-		id := l.Digest.String() + " " + l.Annotations[signatureAnnotation]
+		id := fmt.Sprint(l.Digest, l.Annotations)
 		if p.seen[id] {
 			continue
 		}
@@ -59,41 +75,50 @@ func legacyImage(ctx context.Context, source *oci.Repository, tag string) (*v1.M
 	return m.Image()
 }
 
-// readLegacy says whether one layer is a signature that counts.
+// readLegacy says whether one layer is a signature or attestation that counts.
 func (c *collector) readLegacy(ctx context.Context, source *oci.Repository, p *part, l v1.Descriptor, what string) finding {
-	if l.MediaType != payloadMediaType {
-		return finding{what: what, answer: bad, reason: Malformed, err: fmt.Errorf("media type: got %q, want %s", printable(string(l.MediaType)), payloadMediaType)}
+	most, ok := legacyTypes[l.MediaType]
+	if !ok {
+		return finding{what: what, answer: bad, reason: Malformed, err: fmt.Errorf("media type: got %q, want %s", printable(string(l.MediaType)), cosign.PayloadMediaType)}
 	}
-	signature, err := base64.StdEncoding.DecodeString(l.Annotations[signatureAnnotation])
-	if err != nil || len(signature) == 0 {
-		return finding{what: what, answer: bad, reason: Malformed, err: fmt.Errorf("no base64 signature in annotation %s", signatureAnnotation)}
-	}
-	payload, err := c.readAll(ctx, source, l, maxPayload)
+	body, err := c.readAll(ctx, source, l, most)
 	if err != nil {
 		return c.failed(source, what, err)
 	}
-	f := c.checkPayload(payload, signature, p.digest())
+	f := c.checkLegacy(cosign.Layer{MediaType: string(l.MediaType), Annotations: l.Annotations, Body: body}, p.digest())
 	f.what = what
 	return f
 }
 
-// checkPayload says whether the payload is about h and signed by a key that counts.
-func (c *collector) checkPayload(payload, signature []byte, h v1.Hash) finding {
-	key := c.signer(payload, signature)
-	if key == nil {
-		return finding{answer: bad, reason: WrongSigner, err: errors.New("not signed with a key of the policy")}
+// legacyTypes are the layers that are read, and how large they may be.
+var legacyTypes = map[types.MediaType]int64{cosign.PayloadMediaType: maxPayload, cosign.EnvelopeMediaType: maxBundle}
+
+// checkLegacy says whether the layer is about h and by a signer that counts. It
+// is turned into a bundle, so that both layouts are verified in one way.
+func (c *collector) checkLegacy(l cosign.Layer, h v1.Hash) finding {
+	proto, err := l.Bundle()
+	if err != nil {
+		return finding{answer: bad, reason: Malformed, err: oneLine(err)}
 	}
-	if err := key.valid(c.now); err != nil {
+	b, err := bundle.NewBundle(proto)
+	if err != nil {
+		return finding{answer: bad, reason: Malformed, err: oneLine(err)}
+	}
+	if l.MediaType == cosign.EnvelopeMediaType {
+		return c.checkEnvelope(b, h)
+	}
+	by, err := c.signer(b, l.Body, b.GetMessageSignature().GetSignature(), sigstore.WithArtifact(bytes.NewReader(l.Body)))
+	if err != nil {
 		return finding{answer: bad, reason: WrongSigner, err: err}
 	}
-	signed, err := parsePayload(payload)
+	signed, err := parsePayload(l.Body)
 	if err != nil {
 		return finding{answer: bad, reason: Malformed, err: fmt.Errorf("payload: %w", err)}
 	}
 	if signed != h.String() {
 		return finding{answer: bad, reason: WrongSigner, err: fmt.Errorf("the payload vouches for %s, not for %s", printable(signed), h)}
 	}
-	return finding{answer: good, key: key, predicateType: predicateSignature}
+	return finding{answer: good, by: by, predicateType: predicateSignature}
 }
 
 // parsePayload returns the digest that a simple-signing payload vouches for.

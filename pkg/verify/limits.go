@@ -24,7 +24,5 @@ const (
 	statementType         = "https://in-toto.io/Statement/v1"
 	statementTypeV01      = "https://in-toto.io/Statement/v0.1" // cosign 2 writes it
 	bundleMediaTypePrefix = "application/vnd.dev.sigstore.bundle"
-	payloadMediaType      = "application/vnd.dev.cosign.simplesigning.v1+json"
-	signatureAnnotation   = "dev.cosignproject.cosign/signature"
 	predicateAnnotation   = "dev.sigstore.bundle.predicateType"
 )

@@ -27,6 +27,7 @@ type Rule struct {
 	sources      []pattern
 	threshold    int
 	keys         []*trustedKey
+	identities   []*trustedIdentity
 	attestations []requirement
 }
 

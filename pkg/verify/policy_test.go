@@ -43,9 +43,15 @@ func TestPolicyRefusesWhatItCannotMean(t *testing.T) {
 		{"no key file", strings.Replace(fine, "file: k.pub", "", 1), "want key: {file: …}"},
 		{"key file missing", strings.Replace(fine, "k.pub", "m.pub", 1), "policy.yaml:5:32: open m.pub: no such file or directory (`imgctl keygen` makes a key pair)"},
 		{"key file is none", strings.Replace(fine, "k.pub", "policy.yaml", 1), "policy.yaml:5:32: policy.yaml: no PEM block"},
-		{"keyless", strings.Replace(fine, "{key: {file: k.pub}}", "{keyless: {issuer: https://a, subject: b}}", 1), "policy.yaml:5:"},
-		{"keyless beside a key", strings.Replace(fine, "{key: {file: k.pub}}", "{key: {file: k.pub}, keyless: {issuer: https://a}}", 1), "keyless signers are not supported yet"},
-		{"one key twice", strings.Replace(fine, "{key: {file: k.pub}}", "{key: {file: k.pub}}, {key: {file: ./k.pub}}", 1), "policy.yaml:5:54: ./k.pub is the same key as k.pub"},
+		{"keyless without subject", strings.Replace(fine, "{key: {file: k.pub}}", "{keyless: {issuer: https://a}}", 1), "policy.yaml:5:30: keyless: want an issuer and a subject"}, // S03
+		{"keyless without issuer", strings.Replace(fine, "{key: {file: k.pub}}", "{keyless: {subject: b}}", 1), "keyless: want an issuer and a subject"},
+		{"keyless with a pattern", strings.Replace(fine, "{key: {file: k.pub}}", "{keyless: {issuer: https://a, subject: \"b/*\"}}", 1), "compared exactly"}, // S04
+		{"keyless null", strings.Replace(fine, "{key: {file: k.pub}}", "{keyless: ~}", 1), "want key: {file: …} or keyless"},
+		{"keyless beside a key", strings.Replace(fine, "{key: {file: k.pub}}", "{key: {file: k.pub}, keyless: {issuer: https://a, subject: b}}", 1), "got key and keyless"},
+		{"one identity twice", strings.Replace(fine, "{key: {file: k.pub}}", "{keyless: {issuer: https://a, subject: b}}, {keyless: {issuer: https://a, subject: b}}", 1), "b is the same signer as b"}, // S08
+		{"trust root missing", strings.Replace(fine, "{key: {file: k.pub}}", "{keyless: {issuer: https://a, subject: b, trustedRoot: none.json}}", 1), "open none.json: no such file"},
+		{"trust root is none", strings.Replace(fine, "{key: {file: k.pub}}", "{keyless: {issuer: https://a, subject: b, trustedRoot: k.pub}}", 1), "trusted root k.pub: "},
+		{"one key twice", strings.Replace(fine, "{key: {file: k.pub}}", "{key: {file: k.pub}}, {key: {file: ./k.pub}}", 1), "policy.yaml:5:54: ./k.pub is the same signer as k.pub"},
 		{"threshold 0", strings.Replace(fine, "any:", "threshold: 0, any:", 1), "policy.yaml:5:24: threshold: got 0, want 1 to 1"},
 		{"threshold -1", strings.Replace(fine, "any:", "threshold: -1, any:", 1), "threshold: got -1"},
 		{"threshold above the keys", strings.Replace(fine, "any:", "threshold: 2, any:", 1), "threshold: got 2, want 1 to 1"},

@@ -36,8 +36,13 @@ type (
 		Any       []signerFile `yaml:"any"`
 	}
 	signerFile struct {
-		Key     *keyFile `yaml:"key"`
-		Keyless present  `yaml:"keyless"` // known, so that it can be refused by name
+		Key     *keyFile     `yaml:"key"`
+		Keyless *keylessFile `yaml:"keyless"`
+	}
+	keylessFile struct {
+		Issuer      string `yaml:"issuer"`
+		Subject     string `yaml:"subject"`
+		TrustedRoot string `yaml:"trustedRoot"` // absent: the built-in public-good one
 	}
 	keyFile struct {
 		File      string `yaml:"file"`
@@ -50,24 +55,15 @@ type (
 	}
 )
 
-// present is a value of which nothing matters but that it is there.
-type present bool
-
-// UnmarshalYAML does not look at the value.
-func (p *present) UnmarshalYAML([]byte) error {
-	*p = true
-	return nil
-}
-
 // policyReader turns the file into rules and knows where each value stands.
 type policyReader struct {
-	name    string // of the file, as the user named it
-	body    ast.Node
-	readKey func(file string) ([]byte, error)
+	name string // of the file, as the user named it
+	body ast.Node
+	read func(file string) ([]byte, error) // key files and trust roots
 }
 
-// decodePolicy decodes a policy file. Key files are read through readKey.
-func decodePolicy(name string, data []byte, readKey func(file string) ([]byte, error)) (*Policy, error) {
+// decodePolicy decodes a policy file. Key files and trust roots are read through read.
+func decodePolicy(name string, data []byte, read func(file string) ([]byte, error)) (*Policy, error) {
 	var f policyFile
 	if err := strict.Decode(name, data, policyKind, &f); err != nil {
 		return nil, err
@@ -76,7 +72,7 @@ func decodePolicy(name string, data []byte, readKey func(file string) ([]byte, e
 	if err != nil {
 		return nil, &strict.Error{File: name, Msg: err.Error()} // cannot happen: it was just decoded
 	}
-	r := policyReader{name: name, readKey: readKey}
+	r := policyReader{name: name, read: read}
 	for _, doc := range file.Docs {
 		if doc.Body != nil && doc.Body.Type() != ast.CommentType {
 			r.body = doc.Body
@@ -115,15 +111,15 @@ func (r *policyReader) rule(f *ruleFile, i int) (*Rule, error) {
 	if err := r.stars(rule, at); err != nil {
 		return nil, err
 	}
-	if rule.keys, err = r.keys(f.Signers.Any, at+".signers.any"); err != nil {
+	if err := r.signers(rule, f.Signers.Any, at+".signers.any"); err != nil {
 		return nil, err
 	}
 	rule.threshold = 1
 	if t := f.Signers.Threshold; t != nil {
 		rule.threshold = *t
 	}
-	if rule.threshold < 1 || rule.threshold > len(rule.keys) {
-		return nil, r.errorf(at+".signers.threshold", "threshold: got %d, want 1 to %d, the number of signers", rule.threshold, len(rule.keys))
+	if n := len(rule.keys) + len(rule.identities); rule.threshold < 1 || rule.threshold > n {
+		return nil, r.errorf(at+".signers.threshold", "threshold: got %d, want 1 to %d, the number of signers", rule.threshold, n)
 	}
 	rule.attestations, err = r.attestations(f.Attestations, at+".attestations")
 	return rule, err
@@ -174,35 +170,63 @@ func (r *policyReader) reachable(rule *Rule, earlier []*Rule) error {
 	return nil
 }
 
-func (r *policyReader) keys(list []signerFile, at string) ([]*trustedKey, error) {
+func (r *policyReader) signers(rule *Rule, list []signerFile, at string) error {
 	if len(list) == 0 {
-		return nil, r.errorf(at, "signers: the list \"any\" is empty, want at least one key")
+		return r.errorf(at, "signers: the list \"any\" is empty, want at least one")
 	}
-	var keys []*trustedKey
 	seen := make(map[string]string)
 	for i, s := range list {
 		at := fmt.Sprintf("%s[%d]", at, i)
-		if s.Keyless {
-			return nil, r.errorf(at+".keyless", "keyless signers are not supported yet, want a key")
+		var by signer
+		switch {
+		case s.Key != nil && s.Keyless != nil:
+			return r.errorf(at, "got key and keyless, want one of them")
+		case s.Key != nil && s.Key.File != "":
+			k, err := r.key(s.Key, at+".key")
+			if err != nil {
+				return err
+			}
+			rule.keys, by, at = append(rule.keys, k), signer{k.name, k.fingerprint}, at+".key.file"
+		case s.Keyless != nil:
+			t, err := r.identity(s.Keyless, at+".keyless")
+			if err != nil {
+				return err
+			}
+			rule.identities, by, at = append(rule.identities, t), signer{t.subject, t.id}, at+".keyless"
+		default:
+			return r.errorf(at, "want key: {file: …} or keyless: {issuer: …, subject: …}")
 		}
-		if s.Key == nil || s.Key.File == "" {
-			return nil, r.errorf(at, "want key: {file: …}")
+		if other, twice := seen[by.id]; twice {
+			return r.errorf(at, "%s is the same signer as %s", by.name, other)
 		}
-		k, err := r.key(s.Key, at+".key")
-		if err != nil {
-			return nil, err
-		}
-		if other, twice := seen[k.fingerprint]; twice {
-			return nil, r.errorf(at+".key.file", "%s is the same key as %s", k.name, other)
-		}
-		seen[k.fingerprint] = k.name
-		keys = append(keys, k)
+		seen[by.id] = by.name
 	}
-	return keys, nil
+	return nil
+}
+
+// identity reads a keyless signer. A name that is missing is an error and never
+// "anybody" (S03); patterns are compared as they are written and so match nobody.
+func (r *policyReader) identity(f *keylessFile, at string) (*trustedIdentity, error) {
+	var data []byte
+	if f.TrustedRoot != "" {
+		var err error
+		if data, err = r.read(f.TrustedRoot); err != nil {
+			return nil, r.errorf(at+".trustedRoot", "%v", err)
+		}
+	}
+	trust, err := parseTrust(f.TrustedRoot, data)
+	if err != nil {
+		return nil, r.errorf(at+".trustedRoot", "%v", err)
+	}
+	t, err := newIdentity(f.Subject, f.Issuer, trust)
+	if err != nil {
+		return nil, r.errorf(at, "keyless: %v", err)
+	}
+	return t, nil
 }
 
 func (r *policyReader) key(f *keyFile, at string) (*trustedKey, error) {
-	data, err := r.readKey(f.File)
+	data, err := r.read(f.File)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, r.errorf(at+".file", "%v (`imgctl keygen` makes a key pair)", err)

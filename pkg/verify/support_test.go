@@ -215,6 +215,30 @@ func refused(t *testing.T, err error, want Reason, words ...string) {
 	}
 }
 
+// bundleOf signs any text as a statement.
+func bundleOf(t testing.TB, by sign.Signer, statement []byte) []byte {
+	t.Helper()
+	signed, err := by.Sign(t.Context(), sign.Statement(statement))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signed.Bundle
+}
+
+// attachment is the artifact with a signed statement about d.
+func attachment(t testing.TB, by sign.Signer, d v1.Descriptor, predicateType, predicate string) v1.Image {
+	t.Helper()
+	a, err := sign.Attest(t.Context(), by, d, "test", predicateType, []byte(predicate), noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := a.Image()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
 func hash(c string) v1.Hash { return v1.Hash{Algorithm: "sha256", Hex: strings.Repeat(c, 64)} }
 
 // respond makes a good answer with the body.

@@ -45,14 +45,17 @@ func (v *Verifier) Verify(ctx context.Context, s Subject, from ...*oci.Repositor
 		return nil, err
 	}
 
-	// 3. Signatures and attestations, source by source, until they suffice.
+	// 3. Signatures and attestations, source by source, bundles before the older
+	// layout, until they suffice.
 	var refusal *Refusal
 	for _, source := range from {
-		if err := c.collect(ctx, source); err != nil {
-			return nil, fmt.Errorf("verify %s: %w", s, err)
-		}
-		if refusal = c.judge(); refusal == nil {
-			return c.verified(), nil
+		for _, list := range []lister{c.listBundles, c.listLegacy} {
+			if err := c.collect(ctx, source, list); err != nil {
+				return nil, fmt.Errorf("verify %s: %w", s, err)
+			}
+			if refusal = c.judge(); refusal == nil {
+				return c.verified(), nil
+			}
 		}
 	}
 

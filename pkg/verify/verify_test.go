@@ -195,11 +195,7 @@ func TestTransplantedSignatureIsRefused(t *testing.T) {
 
 	// The same with a bundle: its statement is about something else.
 	d := describe(t, image)
-	bundle, err := k.SignStatement(t.Context(), []byte(`{"_type":"`+statementType+`","predicateType":"`+predicateSignature+`","subject":[{"digest":{"sha256":"`+hash("a").Hex+`"}}],"predicate":{}}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	pushBundle(t, a, d, bundle)
+	pushBundle(t, a, d, bundleOf(t, k, statementAbout(hash("a"), predicateSignature)))
 	_, err = w.Verify(t.Context(), Subject{a, h})
 	refused(t, err, WrongSigner, "does not match any digest in statement")
 
@@ -227,7 +223,7 @@ func TestThresholdCountsKeys(t *testing.T) {
 	w := newWorld(t, p)
 	h := imgtest.Release{Repository: a, Signers: signers(k, k)}.Push(t) // bundle and two layers, all by k
 	_, err = w.Verify(t.Context(), Subject{a, h})
-	refused(t, err, TooFewSigners, "signed by 1 of the policy's keys (k.pub), want 2")
+	refused(t, err, TooFewSigners, "signed by 1 of the policy's signers (k.pub), want 2")
 
 	imgtest.Release{Repository: a, Signers: signers(l), NoLegacy: true}.Push(t)
 	if v, err := w.Verify(t.Context(), Subject{a, h}); err != nil || !slices.Equal(v.Report().Signers, []string{"k.pub", "l.pub"}) {
@@ -489,7 +485,7 @@ func TestPredicateTypesAreThoseOfAttest(t *testing.T) {
 	if predicateSignature != attest.PredicateSignature || predicateProvenance != attest.PredicateProvenance {
 		t.Error("predicate types differ from those of package attest")
 	}
-	if payloadMediaType != sign.PayloadMediaType || signatureAnnotation != sign.SignatureAnnotation || predicateAnnotation != sign.PredicateTypeAnnotation ||
+	if predicateAnnotation != sign.PredicateTypeAnnotation ||
 		!strings.HasPrefix(sign.BundleMediaType, bundleMediaTypePrefix) {
 		t.Error("media types and annotations differ from those of package sign")
 	}
