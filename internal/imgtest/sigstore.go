@@ -15,15 +15,17 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"net/url"
 	"time"
 
 	"github.com/imgctl/imgctl/pkg/upstream"
 )
 
 // Sigstore is a whole Sigstore in memory: a certificate authority as Fulcio is
-// one, a certificate log, and a transparency log that speaks Rekor v1's API. All
-// of its signatures, certificates and proofs are real; only nobody trusts it but
-// who loads [Sigstore.TrustedRoot]. Its methods may be called concurrently.
+// one, a certificate log, transparency logs as Rekor v1 and v2, and a timestamp
+// authority; [Sigstore.Serve] lets signers talk to them. All of its signatures,
+// certificates and proofs are real; only nobody trusts it but who loads
+// [Sigstore.TrustedRoot]. Its methods may be called concurrently.
 type Sigstore struct {
 	now          func() time.Time
 	start        time.Time
@@ -31,7 +33,9 @@ type Sigstore struct {
 	intermediate *x509.Certificate
 	caKey        *ecdsa.PrivateKey // of the intermediate
 	ctKey        *ecdsa.PrivateKey
-	log          *rekorLog
+	log, log2    *rekorLog
+	tsaCert      *x509.Certificate
+	tsaKey       *ecdsa.PrivateKey
 }
 
 // certificateLife is how long a signing certificate is valid, as with Fulcio.
@@ -44,7 +48,7 @@ func NewSigstore(now func() time.Time) (*Sigstore, error) {
 		now = time.Now
 	}
 	s := &Sigstore{now: now, start: now().Add(-time.Hour).UTC().Truncate(time.Second)}
-	keys := make([]*ecdsa.PrivateKey, 4)
+	keys := make([]*ecdsa.PrivateKey, 6)
 	for i := range keys {
 		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
@@ -60,7 +64,14 @@ func NewSigstore(now func() time.Time) (*Sigstore, error) {
 		return nil, err
 	}
 	s.caKey, s.ctKey = keys[1], keys[2]
-	s.log, err = newRekorLog(keys[3], now)
+	if s.log, err = newRekorLog(keys[3], now, rekorHost, fmt.Sprintf("%s - %d", rekorHost, int64(rekorTree))); err != nil {
+		return nil, err
+	}
+	if s.log2, err = newRekorLog(keys[4], now, rekor2Host, rekor2Host); err != nil {
+		return nil, err
+	}
+	s.tsaKey = keys[5]
+	s.tsaCert, err = s.timestampCertificate(keys[0])
 	return s, err
 }
 
@@ -88,7 +99,7 @@ func (s *Sigstore) authority(name string, parent *x509.Certificate, key, signer 
 
 // Signing is how a file is signed. The zero value is how Kubernetes does it.
 type Signing struct {
-	Email    string        // subject alternative name; "" means [upstream.Identity]
+	Email    string        // subject alternative name, also a URI; "" means [upstream.Identity]
 	Also     []string      // further names in the same certificate
 	Issuer   string        // "" means [upstream.Issuer]
 	Late     time.Duration // how long after the certificate was issued the log receives the signature
@@ -182,6 +193,9 @@ func (s *Sigstore) certificate(key *ecdsa.PublicKey, how Signing) ([]byte, error
 			{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 1, 8}, Value: issuerV2},
 		},
 	}
+	if u, err := url.Parse(email); err == nil && u.Scheme != "" {
+		template.EmailAddresses, template.URIs = how.Also, []*url.URL{u}
+	}
 	pre, err := x509.CreateCertificate(rand.Reader, template, s.intermediate, key, s.caKey)
 	if err != nil || how.NoSCT {
 		return pre, err
@@ -264,18 +278,27 @@ func (s *Sigstore) TrustedRoot() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	tlog2, err := logInstance("https://"+rekor2Host, &s.log2.key.PublicKey)
+	if err != nil {
+		return nil, err
+	}
 	ctlog, err := logInstance("https://ct.imgtest", &s.ctKey.PublicKey)
 	if err != nil {
 		return nil, err
 	}
 	return json.MarshalIndent(map[string]any{
 		"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
-		"tlogs":     []any{tlog},
+		"tlogs":     []any{tlog, tlog2},
 		"ctlogs":    []any{ctlog},
 		"certificateAuthorities": []any{map[string]any{
 			"subject":   map[string]string{"organization": "imgtest", "commonName": "imgtest root"},
 			"uri":       "https://fulcio.imgtest",
 			"certChain": map[string]any{"certificates": []raw{{s.intermediate.Raw}, {s.rootCert.Raw}}},
+			"validFor":  valid,
+		}},
+		"timestampAuthorities": []any{map[string]any{
+			"subject":   map[string]string{"organization": "imgtest", "commonName": "imgtest root"},
+			"certChain": map[string]any{"certificates": []raw{{s.tsaCert.Raw}, {s.rootCert.Raw}}},
 			"validFor":  valid,
 		}},
 	}, "", "  ")

@@ -12,6 +12,7 @@ import (
 	"io"
 	"math/bits"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,7 +21,8 @@ import (
 )
 
 const (
-	rekorHost = "rekor.imgtest"
+	rekorHost  = "rekor.imgtest"
+	rekor2Host = "rekor2.imgtest"
 	// rekorTree is the number of the one tree, and rekorShard how many entries
 	// other shards have: on a real log an entry's index in its tree is another
 	// number than its index in the log.
@@ -28,12 +30,12 @@ const (
 	rekorShard = 4163431
 )
 
-// rekorLog is a transparency log: a Merkle tree (RFC 6962) over entries of the
-// kind hashedrekord.
+// rekorLog is a transparency log: a Merkle tree (RFC 6962) over entries.
 type rekorLog struct {
-	key *ecdsa.PrivateKey
-	id  []byte
-	now func() time.Time
+	key          *ecdsa.PrivateKey
+	id           []byte
+	now          func() time.Time
+	host, origin string // in checkpoints: who signs, and for which tree
 
 	mu      sync.Mutex
 	entries []rekorEntry
@@ -42,13 +44,13 @@ type rekorLog struct {
 type rekorEntry struct {
 	body   []byte
 	leaf   [sha256.Size]byte
-	digest string // hex, of the file
+	digest string // hex, of the file or of the statement's envelope
 	time   int64
 }
 
-func newRekorLog(key *ecdsa.PrivateKey, now func() time.Time) (*rekorLog, error) {
+func newRekorLog(key *ecdsa.PrivateKey, now func() time.Time, host, origin string) (*rekorLog, error) {
 	id, err := keyID(&key.PublicKey)
-	return &rekorLog{key: key, id: id, now: now}, err
+	return &rekorLog{key: key, id: id, now: now, host: host, origin: origin}, err
 }
 
 // add logs a signature and returns its entry as the API would.
@@ -67,8 +69,20 @@ func (l *rekorLog) add(digest [sha256.Size]byte, sig, certificate []byte, at tim
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.entries = append(l.entries, rekorEntry{body, leafHash(body), hex.EncodeToString(digest[:]), at.Unix()})
-	return l.entry(len(l.entries) - 1)
+	return l.entry(l.put(body, hex.EncodeToString(digest[:]), at))
+}
+
+// put adds an entry and returns its index. The caller holds the lock.
+func (l *rekorLog) put(body []byte, digest string, at time.Time) int {
+	l.entries = append(l.entries, rekorEntry{body, leafHash(body), digest, at.Unix()})
+	return len(l.entries) - 1
+}
+
+// find returns the index of the entry with the body, -1 where there is none. The
+// caller holds the lock.
+func (l *rekorLog) find(body []byte) int {
+	leaf := leafHash(body)
+	return slices.IndexFunc(l.entries, func(e rekorEntry) bool { return e.leaf == leaf })
 }
 
 // entry returns the nth entry with its proofs against the tree of now. The
@@ -125,7 +139,7 @@ func (l *rekorLog) promise(e rekorEntry, n int) ([]byte, error) {
 // checkpoint signs the head of the tree as a note (C2SP's signed-note, with the
 // key hint and signature of Rekor v1).
 func (l *rekorLog) checkpoint(size int, root [sha256.Size]byte) (string, error) {
-	text := fmt.Sprintf("%s - %d\n%d\n%s\n", rekorHost, int64(rekorTree), size, base64.StdEncoding.EncodeToString(root[:]))
+	text := fmt.Sprintf("%s\n%d\n%s\n", l.origin, size, base64.StdEncoding.EncodeToString(root[:]))
 	digest := sha256.Sum256([]byte(text))
 	sig, err := ecdsa.SignASN1(rand.Reader, l.key, digest[:])
 	if err != nil {
@@ -133,7 +147,7 @@ func (l *rekorLog) checkpoint(size int, root [sha256.Size]byte) (string, error) 
 	}
 	hint := binary.BigEndian.Uint32(l.id)
 	line := base64.StdEncoding.EncodeToString(append(binary.BigEndian.AppendUint32(nil, hint), sig...))
-	return text + "\n\u2014 " + rekorHost + " " + line + "\n", nil
+	return text + "\n\u2014 " + l.host + " " + line + "\n", nil
 }
 
 func leafHash(body []byte) [sha256.Size]byte { return sha256.Sum256(append([]byte{0}, body...)) }
@@ -168,9 +182,10 @@ func auditPath(n int, leaves [][sha256.Size]byte) [][]byte {
 // split returns the largest power of two below n.
 func split(n int) int { return 1 << (bits.Len(uint(n-1)) - 1) }
 
-// Rekor returns the log's API: search by hash, and entries by UUID.
+// Rekor returns the log's API: search by hash, entries by UUID, new entries.
 func (s *Sigstore) Rekor() http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("POST /api/v1/log/entries", s.log.create)
 	mux.HandleFunc("POST /api/v1/index/retrieve", s.log.search)
 	mux.HandleFunc("GET /api/v1/log/entries/{uuid}", s.log.get)
 	return mux

@@ -1,0 +1,211 @@
+package sign_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/sigstore/sigstore-go/pkg/root"
+
+	"github.com/imgctl/imgctl/internal/imgtest"
+	"github.com/imgctl/imgctl/pkg/attest"
+	"github.com/imgctl/imgctl/pkg/oci"
+	"github.com/imgctl/imgctl/pkg/sign"
+	"github.com/imgctl/imgctl/pkg/verify"
+)
+
+const email = "release@example.com"
+
+// world is a Sigstore on loopback, and what trusts it.
+type world struct {
+	*imgtest.SigstoreServices
+	trust    root.TrustedMaterial
+	rootFile string
+}
+
+func newWorld(t *testing.T, now func() time.Time) *world {
+	t.Helper()
+	s, err := imgtest.NewSigstore(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := s.TrustedRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{SigstoreServices: s.Serve(t), rootFile: filepath.Join(t.TempDir(), "trusted_root.json")}
+	if err := os.WriteFile(w.rootFile, doc, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if w.trust, err = verify.LoadTrust(w.rootFile); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// services never wait between tries.
+func (w *world) services(logs ...sign.Log) sign.Services {
+	return sign.Services{Fulcio: w.Fulcio(), Logs: logs, Wait: func(ctx context.Context, _ time.Duration) error { return ctx.Err() }}
+}
+
+func (w *world) v1() sign.Services { return w.services(sign.Log{URL: w.RekorV1(), Version: 1}) }
+
+func (w *world) v2() sign.Services {
+	s := w.services(sign.Log{URL: w.RekorV2(), Version: 2})
+	s.Timestamps = []string{w.TSA()}
+	return s
+}
+
+func (w *world) keyless(s sign.Services) *sign.Keyless {
+	return &sign.Keyless{Token: sign.FixedToken(sign.Secret(w.Token(email, nil))), Services: s, Trust: w.trust}
+}
+
+// policy trusts the identity for the repository; formats are not its business.
+func (w *world) policy(t *testing.T, repository, subject, issuer string) *verify.Policy {
+	t.Helper()
+	text := fmt.Sprintf("apiVersion: imgctl.dev/v1\nkind: Policy\nrules:\n- repositories: [%s]\n  signers: {any: [{keyless: {issuer: %q, subject: %q, trustedRoot: %q}}]}\n"+
+		"  attestations: [{type: %s}]\n", repository, issuer, subject, w.rootFile, attest.PredicateProvenance)
+	path := filepath.Join(t.TempDir(), "policy.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p, err := verify.LoadPolicy(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// offline verifies with nothing but the registry.
+func offline(t *testing.T, p *verify.Policy, repository string, h v1.Hash) error {
+	t.Helper()
+	host, _, _ := strings.Cut(repository, "/")
+	v := &verify.Verifier{Policy: p, Registry: &oci.Client{Transport: only(host)}}
+	_, err := v.Verify(t.Context(), verify.Subject{Repository: repository, Digest: h})
+	return err
+}
+
+// only lets requests to one host through.
+type only string
+
+func (o only) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Host != string(o) {
+		return nil, errors.New("dialled " + r.URL.Host)
+	}
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// publish signs a small image and attests its provenance with s.
+func publish(t *testing.T, repository string, content v1.Image, s sign.Signer, bundle, legacy bool) (v1.Hash, []oci.Receipt) {
+	t.Helper()
+	client := &oci.Client{}
+	repo, err := client.Repository(repository)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := partial.Descriptor(content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s = sign.Keep(s, repo)
+	r := oci.Release{Subject: content}
+	var said []*sign.Attestation
+	for predicateType, predicate := range map[string]string{attest.PredicateSignature: "{}", attest.PredicateProvenance: `{"buildDefinition":{}}`} {
+		a, err := sign.Attest(t.Context(), s, *d, "test", predicateType, []byte(predicate), imgtest.ReleaseTime())
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := a.Image()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if predicateType == attest.PredicateProvenance {
+			said = append(said, a)
+		}
+		if bundle {
+			r.Attachments = append(r.Attachments, oci.Attachment{Subject: d.Digest, Image: img})
+		}
+	}
+	r.Signatures = func(ctx context.Context, name string) (map[string]v1.Image, error) {
+		if !legacy {
+			return nil, nil
+		}
+		sig, err := sign.Legacy(ctx, name, d.Digest, s)
+		if err != nil {
+			return nil, err
+		}
+		att, err := sign.LegacyAttestations(said...)
+		return map[string]v1.Image{sign.LegacyTag(d.Digest): sig, sign.LegacyAttestationTag(d.Digest): att}, err
+	}
+	receipts, err := client.Publish(t.Context(), r, oci.Destination{Repository: repository})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.Digest, receipts
+}
+
+func TestKeylessSignatureIsVerifiedOffline(t *testing.T) {
+	w := newWorld(t, nil)
+	for _, tt := range []struct {
+		name           string
+		services       sign.Services
+		bundle, legacy bool
+	}{
+		{"bundle, Rekor v1", w.v1(), true, false},
+		{"bundle, Rekor v2 and timestamp", w.v2(), true, false},
+		{"older layout, Rekor v1", w.v1(), false, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			repository := imgtest.StartRegistry(t, imgtest.RegistryOptions{}).Host() + "/kubelet"
+			h, _ := publish(t, repository, imgtest.SmallImage(t, tt.name, "amd64"), w.keyless(tt.services), tt.bundle, tt.legacy)
+			if err := offline(t, w.policy(t, repository, email, w.Issuer()), repository, h); err != nil {
+				t.Fatal(err)
+			}
+			// S02, S03: one of the two names alone does not do, nor does another Sigstore.
+			for _, p := range []*verify.Policy{
+				w.policy(t, repository, "other@example.com", w.Issuer()), w.policy(t, repository, email, "https://issuer.test"),
+				newWorld(t, nil).policy(t, repository, email, w.Issuer()),
+			} {
+				var refusal *verify.Refusal
+				if err := offline(t, p, repository, h); !errors.As(err, &refusal) || refusal.Reason != verify.WrongSigner {
+					t.Errorf("another identity: got %v", err)
+				}
+			}
+		})
+	}
+}
+
+// A release that is run again by another process publishes what is there.
+func TestKeylessSignatureIsMadeOnce(t *testing.T) {
+	for name, services := range map[string]func(*world) sign.Services{"v1": (*world).v1, "v2": (*world).v2} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, nil)
+			r := imgtest.StartRegistry(t, imgtest.RegistryOptions{})
+			image := imgtest.SmallImage(t, "once", "amd64")
+			first, _ := publish(t, r.Host()+"/kubelet", image, w.keyless(services(w)), true, true)
+			logged := w.Asked("/log/entries")
+			if logged != 3 { // signature, provenance, payload
+				t.Errorf("%d log entries, want 3", logged)
+			}
+			r.Forget()
+			again := w.keyless(services(w))
+			again.Identity = sign.Identity{Subject: email, Issuer: w.Issuer()}
+			again.Token = func(context.Context) (sign.Secret, error) { return nil, errors.New("no token was needed") }
+			second, _ := publish(t, r.Host()+"/kubelet", image, again, true, true)
+			if first != second {
+				t.Fatal("two digests")
+			}
+			if writes := r.Writes(); len(writes) > 0 {
+				t.Errorf("written again: %v", writes)
+			}
+		})
+	}
+}
