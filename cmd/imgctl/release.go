@@ -52,12 +52,15 @@ their tags and destinations are recorded in release.lock.json.`,
 
 func (c *releaseCmd) run(ctx context.Context) error {
 	began := c.now()
-	r, err := c.loadRelease(c.file, !c.dryRun)
+	r, err := c.loadRelease(ctx, c.file, !c.dryRun)
 	if err != nil {
 		return err
 	}
 	p := c.printer()
 	reg := c.registries()
+	if r.signers, err = keepAll(reg, r.signers, r.repositories()); err != nil {
+		return err
+	}
 	plan, err := planRelease(ctx, reg, r)
 	if err != nil {
 		return err

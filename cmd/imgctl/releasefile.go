@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -46,7 +47,7 @@ type release struct {
 
 // loadRelease reads everything before anything is done, so that a mistake in
 // the last file costs no more than one in the first.
-func (a *app) loadRelease(path string, withKeys bool) (*release, error) {
+func (a *app) loadRelease(ctx context.Context, path string, withKeys bool) (*release, error) {
 	r := &release{dir: filepath.Dir(path)}
 	if err := strict.DecodeFile(path, "Release", &r.file); err != nil {
 		return nil, err
@@ -78,7 +79,7 @@ func (a *app) loadRelease(path string, withKeys bool) (*release, error) {
 	if !withKeys {
 		return r, nil
 	}
-	return r, a.loadSigners(r)
+	return r, a.loadSigners(ctx, r)
 }
 
 // target returns the image that a bundle is pinned to: the default variant of its version.
@@ -117,7 +118,7 @@ func (f *releaseFile) check(path string) error {
 		}
 	}
 	if _, err := parseFormats(f.Formats); err != nil {
-		return fail("formats: %v", err)
+		return fail("%v", err)
 	}
 	required := false
 	for i, d := range f.Destinations {
@@ -154,21 +155,32 @@ func (r *release) repository(name string) string {
 	return name
 }
 
-// loadSigners opens every signer of the file. Those whose signatures vary look
-// for their earlier ones at the destinations.
-func (a *app) loadSigners(r *release) error {
+// loadSigners opens every signer of the file.
+func (a *app) loadSigners(ctx context.Context, r *release) error {
 	var err error
 	if r.formats, err = parseFormats(r.file.Formats); err != nil {
 		return err
 	}
 	for i, s := range r.file.Signers {
-		signer, err := a.openSigner(s, r.path)
+		signer, err := a.openSigner(ctx, s, r.path)
 		if err != nil {
 			return fmt.Errorf("signers[%d]: %w", i, err)
 		}
 		r.signers = append(r.signers, signer)
 	}
 	return nil
+}
+
+// repositories are those to which the release goes.
+func (r *release) repositories() []string {
+	var names []string
+	for _, to := range r.to {
+		names = append(names, to.Repository)
+		if len(r.bundles) > 0 {
+			names = append(names, bundleDestination(to).Repository)
+		}
+	}
+	return names
 }
 
 // loadImage reads an image spec and the lock beside it.

@@ -86,6 +86,7 @@ func TestScripts(t *testing.T) {
 			"released":   releaseKubernetes,
 			"secured":    secureDebian,
 			"retired":    retirePackage,
+			"sigstore":   startSigstore(t),
 		},
 		RequireExplicitExec: true,
 	})
@@ -203,7 +204,7 @@ func registryOf(ts *testscript.TestScript, name string) *imgtest.Registry {
 // editFile is "edit FILE OLD NEW": it replaces text in a file.
 func editFile(ts *testscript.TestScript, _ bool, args []string) {
 	before := ts.ReadFile(args[0])
-	after := strings.ReplaceAll(before, args[1], args[2])
+	after := strings.ReplaceAll(before, args[1], strings.ReplaceAll(args[2], `\n`, "\n"))
 	if before == after {
 		ts.Fatalf("%s holds no %q", args[0], args[1])
 	}

@@ -9,17 +9,66 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/imgctl/imgctl/pkg/oci"
 	"github.com/imgctl/imgctl/pkg/sign"
 )
 
+// signerFlags are a signer on the command line.
+type signerFlags struct {
+	signerFile
+	keyFile      string
+	keyless      bool
+	passFrom     passwordFlags
+	tokenFile    string
+	keylessFlags keylessFile
+	formats      []string
+}
+
+func (s *signerFlags) register(f *pflag.FlagSet) {
+	f.StringVar(&s.keyFile, "key", "", "private key `file`, as imgctl keygen or cosign makes it")
+	f.StringVar(&s.KMS, "kms", "", "key that a service keeps, as `URI`, for instance awskms:///alias/release")
+	f.BoolVar(&s.keyless, "keyless", false, "sign with a certificate for an identity token: "+tokenVariable+", a file, or GitHub Actions")
+	f.StringVar(&s.tokenFile, "identity-token-file", "", "`file` that holds the identity token")
+	f.StringVar(&s.keylessFlags.Fulcio, "fulcio-url", "", "certificate authority of --keyless (default: the public-good one)")
+	f.StringVar(&s.keylessFlags.Rekor, "rekor-url", "", "transparency log (default: with --keyless the public-good one, else none)")
+	f.IntVar(&s.keylessFlags.RekorVersion, "rekor-version", 1, "version of the log's API: 1, or 2, which needs --timestamp-url")
+	f.StringArrayVar(&s.keylessFlags.Timestamps, "timestamp-url", nil, "timestamp authority, with the whole path (repeatable)")
+	f.StringVar(&s.keylessFlags.SigningConfig, "signing-config", "", "signing_config.json of cosign 3, instead of addresses")
+	f.StringVar(&s.keylessFlags.TrustedRoot, "trusted-root", "", "trusted_root.json that what the services give is verified against (default: the public-good root that is built in)")
+	f.StringSliceVar(&s.formats, "formats", nil, "layouts of signatures: bundle, legacy or both (default both)")
+	s.passFrom.register(f)
+}
+
+// file is what the flags would be in a release file.
+func (s *signerFlags) file() (signerFile, error) {
+	f := s.signerFile
+	if s.keyFile != "" {
+		f.Key = &keyFile{File: s.keyFile, Password: secretFile{File: s.passFrom.file}}
+		if s.keylessFlags.Rekor != "" {
+			f.Key.Log = &s.keylessFlags.logFile
+		}
+	}
+	if s.keyless {
+		s.keylessFlags.Token.File = s.tokenFile
+		f.Keyless = &s.keylessFlags
+	}
+	if f == (signerFile{}) {
+		return f, usage(errors.New("no signer: give --key, --kms or --keyless"))
+	}
+	if err := f.check(); err != nil {
+		return f, usage(err)
+	}
+	return f, nil
+}
+
 type signCmd struct {
 	*app
-	key      string
-	passFrom passwordFlags
-	formats  []string
-	ref      string
+	by      signerFlags
+	allTags bool
+	dryRun  bool
+	ref     string
 }
 
 func newSign(a *app) *cobra.Command {
@@ -29,9 +78,14 @@ func newSign(a *app) *cobra.Command {
 		Short: "Sign an image, an index and its children, or a bundle where it is",
 		Long: `Sign what the reference points at, and each child of an index: as a sigstore bundle
 that refers to it, and under the tag sha256-….sig for clients that know only that.
-Key signatures are deterministic, so signing twice changes nothing.`,
+What is signed already by the same signer stays as it is, and so do signatures by
+others; signing twice changes nothing.
+
+With --all-tags the argument is a repository, and everything that a tag points at is
+signed, for instance with a new key. It can be interrupted: run it again.`,
 		Example: `  IMGCTL_KEY_PASSWORD=… imgctl sign quay.io/poseidon/kubelet@sha256:… --key release.key
-  imgctl sign oci:dist:v1.36.2 --key release.key --password-file pass`,
+  imgctl sign quay.io/poseidon/kubelet:v1.36.2 --keyless
+  imgctl sign --all-tags quay.io/poseidon/kubelet --key new.key --dry-run`,
 		Args: exactArgs(1, "a reference"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c.ref = args[0]
@@ -39,39 +93,58 @@ Key signatures are deterministic, so signing twice changes nothing.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&c.key, "key", "", "private key `file`, as imgctl keygen or cosign makes it (required)")
-	f.StringSliceVar(&c.formats, "formats", nil, "layouts of the signature: `bundle`, legacy or both (default both)")
-	c.passFrom.register(f)
+	c.by.register(f)
+	f.BoolVar(&c.allTags, "all-tags", false, "sign everything that a tag of the repository points at")
+	f.BoolVar(&c.dryRun, "dry-run", false, "with --all-tags: print what would be signed and change nothing")
 	return cmd
 }
 
 func (c *signCmd) run(ctx context.Context) error {
-	formats, err := parseFormats(c.formats)
+	formats, err := parseFormats(c.by.formats)
 	if err != nil {
 		return usage(err)
 	}
-	if c.key == "" {
-		return usage(errors.New("--key: got nothing, want a private key file"))
-	}
-	password, err := c.password(c.passFrom.file, passwordVariable)
-	if err != nil {
-		return err
-	}
-	signer, err := loadKey(c.key, password)
-	if err != nil {
-		return err
+	if c.dryRun && !c.allTags {
+		return usage(errors.New("--dry-run: got no --all-tags, which it belongs to"))
 	}
 	reg := c.registries()
+	if c.dryRun {
+		repo, err := reg.Repository(c.ref)
+		if err != nil {
+			return usage(err)
+		}
+		return c.planAll(ctx, repo)
+	}
+	file, err := c.by.file()
+	if err != nil {
+		return err
+	}
+	signer, err := c.openSigner(ctx, file, filepath.Clean)
+	if err != nil {
+		return err
+	}
+	if c.allTags {
+		repo, err := reg.Repository(c.ref)
+		if err != nil {
+			return usage(err)
+		}
+		return c.signAll(ctx, reg, repo, sign.Keep(signer, repo), formats)
+	}
 	repo, h, err := c.resolve(ctx, reg, c.ref)
 	if err != nil {
 		return err
 	}
-	r, err := signature(ctx, []sign.Signer{signer}, formats, repo, h)
-	if err != nil {
-		return err
-	}
-	receipts, err := reg.Publish(ctx, *r, oci.Destination{Repository: repo.String()})
+	receipts, err := signAt(ctx, reg, repo, h, sign.Keep(signer, repo), formats)
 	return c.printReceipts("Signed", h, receipts, err)
+}
+
+// signAt signs one artifact and its children where it is.
+func signAt(ctx context.Context, reg *oci.Client, repo *oci.Repository, h v1.Hash, s sign.Signer, formats signFormats) ([]oci.Receipt, error) {
+	r, err := signature(ctx, []sign.Signer{s}, formats, repo, h)
+	if err != nil {
+		return nil, err
+	}
+	return reg.Publish(ctx, *r, oci.Destination{Repository: repo.String()})
 }
 
 // signature is the release that adds signatures to what a repository holds.

@@ -26,6 +26,7 @@ type treeNode struct {
 	Platform string      `json:"platform,omitempty"` // of an image in an index
 	Type     string      `json:"type,omitempty"`     // artifact or predicate type
 	Layers   []treeLayer `json:"layers,omitempty"`
+	Signed   []vouching  `json:"signed,omitempty"` // of a signature or attestation: by whom, and who sees it
 	Children []*treeNode `json:"children,omitempty"`
 }
 
@@ -43,6 +44,9 @@ func newTree(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "tree REF",
 		Short: "Show what hangs on a reference: platforms, layers, signatures, attestations",
+		Long: `Show what hangs on a reference, and which programs would see each signature and
+attestation: "yes"; "recent", from releases of 2026 on; "asked", if they are told to
+look at bundles; or not. Nothing is verified here: imgctl verify does that.`,
 		Example: `  imgctl tree quay.io/poseidon/kubelet:v1.36.2
   imgctl tree oci:dist/kubelet:v1.36.2 --json`,
 		Args: exactArgs(1, "a reference"),
@@ -75,7 +79,7 @@ func (c *treeCmd) run(ctx context.Context, arg string) error {
 	}
 	fmt.Fprintf(c.stdout, "%s@%s  %s\n", repo, h, root.Kind)
 	printTree(c.stdout, root, "")
-	return nil
+	return printSeen(c.stdout, root)
 }
 
 // resolve opens the repository of a reference and returns the digest it means.
@@ -125,7 +129,7 @@ func (w treeWalk) node(ctx context.Context, h v1.Hash, depth int) (*treeNode, er
 			}
 			n.Children = append(n.Children, child)
 		}
-	} else if err := n.describe(m); err != nil {
+	} else if err := w.describe(ctx, n, m); err != nil {
 		return nil, err
 	}
 	if depth >= maxTreeDepth {
@@ -137,7 +141,7 @@ func (w treeWalk) node(ctx context.Context, h v1.Hash, depth int) (*treeNode, er
 }
 
 // describe fills in what an image manifest says of itself.
-func (n *treeNode) describe(m *oci.Manifest) error {
+func (w treeWalk) describe(ctx context.Context, n *treeNode, m *oci.Manifest) error {
 	image, err := m.Image()
 	if err != nil {
 		return err
@@ -155,7 +159,8 @@ func (n *treeNode) describe(m *oci.Manifest) error {
 	for _, l := range image.Layers {
 		n.Layers = append(n.Layers, treeLayer{string(l.MediaType), l.Digest.String(), l.Size, l.Annotations["org.opencontainers.image.title"]})
 	}
-	return nil
+	n.Signed, err = w.vouchings(ctx, n.Type, image)
+	return err
 }
 
 // treeKinds names the types that people meet.
@@ -167,16 +172,17 @@ var treeKinds = map[string]string{
 	rebuild.SourceType:         "source",
 }
 
-// attached returns the referrers of h and what the signature tag leads to.
+// attached returns the referrers of h and what the legacy tags lead to.
 func (w treeWalk) attached(ctx context.Context, h v1.Hash, depth int) ([]*treeNode, error) {
 	var out []*treeNode
-	tag := sign.LegacyTag(h)
-	d, err := w.repo.Resolve(ctx, tag)
-	switch {
-	case err == nil:
-		out = append(out, &treeNode{Kind: "signature", Digest: d.Digest.String(), Tag: tag})
-	case !oci.NotFound(err):
-		return nil, err
+	for _, tag := range []string{sign.LegacyTag(h), sign.LegacyAttestationTag(h)} {
+		n, err := w.legacy(ctx, tag)
+		if err != nil {
+			return nil, err
+		}
+		if n != nil {
+			out = append(out, n)
+		}
 	}
 	referrers, err := w.repo.Referrers(ctx, h)
 	if err != nil {

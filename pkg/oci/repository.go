@@ -27,6 +27,7 @@ type backend interface {
 	blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error)
 	hasBlob(ctx context.Context, d v1.Descriptor) (bool, error)
 	referrers(ctx context.Context, h v1.Hash) (list []v1.Descriptor, supported bool, err error)
+	tags(ctx context.Context) ([]string, error)
 
 	willWrite() // the questions that follow are for the sake of writing
 	putBlob(ctx context.Context, d v1.Descriptor, open func() (io.ReadCloser, error)) error

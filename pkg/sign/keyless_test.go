@@ -209,3 +209,146 @@ func TestKeylessSignatureIsMadeOnce(t *testing.T) {
 		})
 	}
 }
+
+// Services that are busy, lose an answer or are slow to agree are asked again.
+func TestServicesThatFailForAWhileAreAskedAgain(t *testing.T) {
+	fails := func(status int, header ...string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			for i := 0; i+1 < len(header); i += 2 {
+				w.Header().Set(header[i], header[i+1])
+			}
+			http.Error(w, "busy", status)
+		}
+	}
+	cut := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+	for name, script := range map[string]func(*world){
+		"Fulcio 503":               func(w *world) { w.Script("signingCert", 2, fails(503)) },
+		"Fulcio 429, Retry-After":  func(w *world) { w.Script("signingCert", 1, fails(429, "Retry-After", "7")) },
+		"Rekor cuts":               func(w *world) { w.Script("rekor/api/v1/log/entries", 2, cut) },
+		"Rekor 500":                func(w *world) { w.Script("rekor/api/v1/log/entries", 1, fails(500)) },
+		"timestamps 502":           func(w *world) { w.Script("timestamp", 3, fails(502)) },
+		"Rekor 409, then 404 once": func(w *world) { w.lose(1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, nil)
+			script(w)
+			s := w.v1()
+			s.Timestamps = []string{w.TSA()}
+			if _, err := w.keyless(s).Sign(t.Context(), sign.Payload("x")); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	for name, tt := range map[string]struct {
+		script func(*world)
+		want   string
+	}{
+		"Fulcio 503 for ever": {func(w *world) { w.Script("signingCert", 99, fails(503)) }, "got 503, want 2xx: busy"},
+		"Fulcio 400":          {func(w *world) { w.Script("signingCert", 99, fails(400)) }, "got 400"},
+		"redirect":            {func(w *world) { w.Script("signingCert", 99, fails(307, "Location", "http://127.0.0.9/")) }, "got 307"},
+		"404 for ever":        {func(w *world) { w.lose(99) }, "got 404"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, nil)
+			tt.script(w)
+			if _, err := w.keyless(w.v1()).Sign(t.Context(), sign.Payload("x")); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+			if n := w.Asked("signingCert"); n > 5 {
+				t.Errorf("Fulcio was asked %d times", n)
+			}
+		})
+	}
+}
+
+// lose makes Rekor v1 take the next entry without an answer, and then say so
+// many times that it does not know it: another replica does not, yet.
+func (w *world) lose(unknown int) {
+	log := http.StripPrefix("/rekor", w.Rekor())
+	w.Script("rekor/api/v1/log/entries", 1, func(rw http.ResponseWriter, r *http.Request) {
+		log.ServeHTTP(discard{http.Header{}}, r)
+		panic(http.ErrAbortHandler)
+	})
+	w.Script("rekor/api/v1/log/entries/", unknown, func(rw http.ResponseWriter, r *http.Request) { http.NotFound(rw, r) })
+}
+
+// discard is an answer that nobody gets.
+type discard struct{ header http.Header }
+
+func (d discard) Header() http.Header         { return d.header }
+func (d discard) Write(b []byte) (int, error) { return len(b), nil }
+func (d discard) WriteHeader(int)             {}
+
+// No error tells the token, even when the service repeats it.
+func TestTokenIsInNoError(t *testing.T) {
+	w := newWorld(t, nil)
+	token := w.Token(email, nil)
+	w.Script("signingCert", 1, func(rw http.ResponseWriter, r *http.Request) {
+		http.Error(rw, "bad: "+r.Header.Get("Authorization"), http.StatusBadRequest)
+	})
+	k := w.keyless(w.v1())
+	k.Token = sign.FixedToken(sign.Secret(token))
+	_, err := k.Sign(t.Context(), sign.Payload("x"))
+	if err == nil || !strings.Contains(err.Error(), "REDACTED") {
+		t.Fatalf("got %v", err)
+	}
+	for _, part := range strings.Split(token, ".") {
+		if strings.Contains(err.Error(), part) {
+			t.Errorf("%v tells a part of the token", err)
+		}
+	}
+	if text := fmt.Sprintf("%v %+v", k.String(), sign.Secret(token)); strings.Contains(text, token) {
+		t.Error("the token is printed")
+	}
+}
+
+func TestTokenThatCannotDoIsRefusedByName(t *testing.T) {
+	w := newWorld(t, nil)
+	for name, tt := range map[string]struct {
+		claims map[string]any
+		want   string
+	}{
+		"another audience":  {map[string]any{"aud": "https://example.com"}, "audience: got [https://example.com], want sigstore"},
+		"expired":           {map[string]any{"exp": 1}, "it was valid until 1970-01-01T00:00:01Z"},
+		"unverified e-mail": {map[string]any{"email_verified": false}, "has not verified"},
+		"nobody":            {map[string]any{"email": nil, "sub": nil}, "names no subject"},
+	} {
+		k := w.keyless(w.v1())
+		k.Token = sign.FixedToken(sign.Secret(w.Token(email, tt.claims)))
+		if _, err := k.Sign(t.Context(), sign.Payload("x")); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q", name, err, tt.want)
+		}
+	}
+	if n := w.Asked("signingCert"); n > 0 {
+		t.Errorf("Fulcio was asked %d times", n)
+	}
+	k := w.keyless(w.v1())
+	k.Token = sign.FixedToken(sign.Secret(w.Token(email, map[string]any{"aud": []string{"x", "sigstore"}, "email_verified": "true"})))
+	k.Identity = sign.Identity{Subject: "somebody@example.com", Issuer: w.Issuer()}
+	if _, err := k.Sign(t.Context(), sign.Payload("x")); err == nil || !strings.Contains(err.Error(), "want somebody@example.com") {
+		t.Errorf("a certificate for somebody else: got %v", err)
+	}
+}
+
+// S15: a certificate that has expired when the log receives the signature makes
+// no signature; neither does a Sigstore that nobody trusts.
+func TestS15WhatDoesNotVerifyIsNotReturned(t *testing.T) {
+	var late time.Duration
+	w := newWorld(t, func() time.Time { return time.Now().Add(late) })
+	w.Script("rekor/api/v1/log/entries", 1, func(rw http.ResponseWriter, r *http.Request) {
+		late = 11 * time.Minute
+		http.StripPrefix("/rekor", w.Rekor()).ServeHTTP(rw, r)
+	})
+	if _, err := w.keyless(w.v1()).Sign(t.Context(), sign.Payload("x")); err == nil || !strings.Contains(err.Error(), "does not verify against the trust root") {
+		t.Errorf("expired: got %v", err)
+	}
+	late = 0
+	if _, err := w.keyless(w.v1()).Sign(t.Context(), sign.Payload("x")); err != nil {
+		t.Errorf("in time: %v", err)
+	}
+	k := w.keyless(w.v1())
+	k.Trust = newWorld(t, nil).trust
+	if _, err := k.Sign(t.Context(), sign.Payload("x")); err == nil || !strings.Contains(err.Error(), "does not verify against the trust root") {
+		t.Errorf("another trust root: got %v", err)
+	}
+}
