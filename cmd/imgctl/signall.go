@@ -52,6 +52,9 @@ func tagged(ctx context.Context, repo *oci.Repository) ([]v1.Hash, map[v1.Hash][
 		}
 		byDigest[d.Digest] = append(byDigest[d.Digest], tag)
 	}
+	if len(order) == 0 {
+		return nil, nil, errors.New("no tag points at anything that could be signed")
+	}
 	return order, byDigest, nil
 }
 

@@ -83,20 +83,35 @@ func Signature(b *protobundle.Bundle, payload, chain []byte) (Layer, error) {
 
 // Attestation is the layer for a bundle around a statement with the predicate type.
 func Attestation(b *protobundle.Bundle, predicateType string, chain []byte) (Layer, error) {
-	dsse := b.GetDsseEnvelope()
-	if dsse == nil {
+	if b.GetDsseEnvelope() == nil {
 		return Layer{}, errors.New("the bundle holds no DSSE envelope")
 	}
+	body, err := Envelope(b.GetDsseEnvelope())
+	if err != nil {
+		return Layer{}, err
+	}
+	l := Layer{MediaType: EnvelopeMediaType, Annotations: map[string]string{SignatureAnnotation: "", PredicateTypeAnnotation: predicateType}, Body: body}
+	if err := l.annotate(b, chain); err != nil {
+		return Layer{}, err
+	}
+	// In this layout a timestamp is over the whole envelope, in a bundle over its
+	// signature only: one cannot stand for the other.
+	delete(l.Annotations, TimestampAnnotation)
+	return l, nil
+}
+
+// Envelope writes an envelope as JSON: what a layer of .att holds. A log must be
+// told these very bytes, since cosign compares their hash with that in the entry.
+func Envelope(dsse *protodsse.Envelope) ([]byte, error) {
 	e := envelope{PayloadType: dsse.GetPayloadType(), Payload: dsse.GetPayload()}
 	for _, s := range dsse.GetSignatures() {
 		e.Signatures = append(e.Signatures, envelopeSignature{s.GetKeyid(), s.GetSig()})
 	}
 	body, err := json.Marshal(e)
 	if err != nil {
-		return Layer{}, fmt.Errorf("encode envelope: %w", err)
+		return nil, fmt.Errorf("encode envelope: %w", err)
 	}
-	l := Layer{MediaType: EnvelopeMediaType, Annotations: map[string]string{SignatureAnnotation: "", PredicateTypeAnnotation: predicateType}, Body: body}
-	return l, l.annotate(b, chain)
+	return body, nil
 }
 
 // annotate adds what proves the signer. An entry of Rekor v2 has no promise and

@@ -1,6 +1,7 @@
 package sign
 
 import (
+	"encoding/base64"
 	"strings"
 	"testing"
 	"time"
@@ -68,6 +69,21 @@ func FuzzLook(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+func TestTokensOfEveryIssuerAreRead(t *testing.T) {
+	for claims, want := range map[string]string{
+		`{"aud":"sigstore","sub":"a"}`:                                             "a",
+		`{"aud":["x","sigstore"],"sub":"a"}`:                                       "a",
+		`{"aud":"sigstore","sub":"a","email":"b@c","email_verified":true}`:         "b@c",
+		`{"aud":"sigstore","sub":"a","email":"b@c","email_verified":"true"}`:       "b@c",
+		`{"aud":"sigstore","sub":"a","email":"b@c","email_verified":true,"exp":3}`: "b@c",
+	} {
+		token := "e30." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".c2ln"
+		if got, err := tokenSubject(Secret(token), time.Unix(2, 0)); got != want || err != nil {
+			t.Errorf("%s: got %q, %v", claims, got, err)
+		}
+	}
 }
 
 func TestMissingServiceNamesItsBuildTag(t *testing.T) {

@@ -2,6 +2,7 @@ package sign_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -210,6 +211,38 @@ func TestKeylessSignatureIsMadeOnce(t *testing.T) {
 	}
 }
 
+// cosign compares the hash in the log entry with that of the layer under .att.
+func TestLogEntryIsOfTheLegacyAttestation(t *testing.T) {
+	w := newWorld(t, nil)
+	d, err := partial.Descriptor(imgtest.SmallImage(t, "att", "amd64"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := sign.Attest(t.Context(), w.keyless(w.v1()), *d, "test", attest.PredicateSPDX, []byte(`{"a":"<b>"}`), imgtest.ReleaseTime())
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := sign.LegacyAttestations(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := img.Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := m.Layers[0]
+	var entry struct{ Payload struct{ Body []byte } }
+	if err := json.Unmarshal([]byte(l.Annotations[sign.EntryAnnotation]), &entry); err != nil {
+		t.Fatal(err)
+	}
+	if l.MediaType != sign.EnvelopeMediaType || l.Annotations["predicateType"] != attest.PredicateSPDX || !strings.Contains(string(entry.Payload.Body), l.Digest.Hex) {
+		t.Errorf("layer %+v, entry %s", l, entry.Payload.Body)
+	}
+	if chain := l.Annotations["dev.sigstore.cosign/chain"]; strings.Count(chain, "BEGIN CERTIFICATE") != 2 {
+		t.Errorf("chain: %s", chain)
+	}
+}
+
 // Services that are busy, lose an answer or are slow to agree are asked again.
 func TestServicesThatFailForAWhileAreAskedAgain(t *testing.T) {
 	fails := func(status int, header ...string) http.HandlerFunc {
@@ -323,7 +356,7 @@ func TestTokenThatCannotDoIsRefusedByName(t *testing.T) {
 		t.Errorf("Fulcio was asked %d times", n)
 	}
 	k := w.keyless(w.v1())
-	k.Token = sign.FixedToken(sign.Secret(w.Token(email, map[string]any{"aud": []string{"x", "sigstore"}, "email_verified": "true"})))
+	k.Token = sign.FixedToken(sign.Secret(w.Token(email, nil)))
 	k.Identity = sign.Identity{Subject: "somebody@example.com", Issuer: w.Issuer()}
 	if _, err := k.Sign(t.Context(), sign.Payload("x")); err == nil || !strings.Contains(err.Error(), "want somebody@example.com") {
 		t.Errorf("a certificate for somebody else: got %v", err)

@@ -19,6 +19,8 @@ import (
 	protodsse "github.com/sigstore/protobuf-specs/gen/pb-go/dsse"
 	protorekor "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/imgctl/imgctl/internal/cosign"
 )
 
 // errLogged says that a log of version 2 has the very same signature already.
@@ -93,7 +95,7 @@ func (r rekor) existing(ctx context.Context, location string) (*protorekor.Trans
 // statement, a hashedrekord of anything else.
 func proposal(key []byte, b *protobundle.Bundle) ([]byte, error) {
 	if e := b.GetDsseEnvelope(); e != nil {
-		envelope, err := json.Marshal(e) // its field names are those of DSSE
+		envelope, err := cosign.Envelope(e)
 		if err != nil {
 			return nil, err
 		}
