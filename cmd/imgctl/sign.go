@@ -32,11 +32,11 @@ func (s *signerFlags) register(f *pflag.FlagSet) {
 	f.BoolVar(&s.keyless, "keyless", false, "sign with a certificate for an identity token: "+tokenVariable+", a file, or GitHub Actions")
 	f.StringVar(&s.tokenFile, "identity-token-file", "", "`file` that holds the identity token")
 	f.StringVar(&s.keylessFlags.Fulcio, "fulcio-url", "", "certificate authority of --keyless (default: the public-good one)")
-	f.StringVar(&s.keylessFlags.Rekor, "rekor-url", "", "transparency log (default: with --keyless the public-good one, else none)")
-	f.IntVar(&s.keylessFlags.RekorVersion, "rekor-version", 1, "version of the log's API: 1, or 2, which needs --timestamp-url")
-	f.StringArrayVar(&s.keylessFlags.Timestamps, "timestamp-url", nil, "timestamp authority, with the whole path (repeatable)")
+	f.StringVar(&s.keylessFlags.Log.Rekor, "rekor-url", "", "transparency log (default: with --keyless the public-good one, else none)")
+	f.IntVar(&s.keylessFlags.Log.RekorVersion, "rekor-version", 1, "version of the log's API: 1, or 2, which needs --timestamp-url")
+	f.StringArrayVar(&s.keylessFlags.Log.Timestamps, "timestamp-url", nil, "timestamp authority, with the whole path (repeatable)")
 	f.StringVar(&s.keylessFlags.SigningConfig, "signing-config", "", "signing_config.json of cosign 3, instead of addresses")
-	f.StringVar(&s.keylessFlags.TrustedRoot, "trusted-root", "", "trusted_root.json that what the services give is verified against (default: the public-good root that is built in)")
+	f.StringVar(&s.keylessFlags.Log.TrustedRoot, "trusted-root", "", "trusted_root.json that what the services give is verified against (default: the public-good root that is built in)")
 	f.StringSliceVar(&s.formats, "formats", nil, "layouts of signatures: bundle, legacy or both (default both)")
 	s.passFrom.register(f)
 }
@@ -46,8 +46,8 @@ func (s *signerFlags) file() (signerFile, error) {
 	f := s.signerFile
 	if s.keyFile != "" {
 		f.Key = &keyFile{File: s.keyFile, Password: secretFile{File: s.passFrom.file}}
-		if s.keylessFlags.Rekor != "" {
-			f.Key.Log = &s.keylessFlags.logFile
+		if s.keylessFlags.Log.Rekor != "" {
+			f.Key.Log = &s.keylessFlags.Log
 		}
 	}
 	if s.keyless {

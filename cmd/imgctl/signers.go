@@ -43,8 +43,8 @@ type keylessFile struct {
 	Subject       string     `yaml:"subject"` // both absent: whoever the token is for
 	Token         secretFile `yaml:"token"`   // absent: SIGSTORE_ID_TOKEN, then GitHub Actions
 	Fulcio        string     `yaml:"fulcio"`
-	logFile       `yaml:",inline"`
-	SigningConfig string `yaml:"signingConfig"` // signing_config.json of cosign 3, instead of addresses
+	Log           logFile    `yaml:",inline"`
+	SigningConfig string     `yaml:"signingConfig"` // signing_config.json of cosign 3, instead of addresses
 }
 
 // logFile says where signatures are entered, and what trusts that.
@@ -69,7 +69,7 @@ func (s signerFile) check() error {
 		return errors.New("key: want a file")
 	case s.Keyless != nil && (s.Keyless.Issuer == "") != (s.Keyless.Subject == ""):
 		return errors.New("keyless: want issuer and subject, or neither for whoever the token is for")
-	case s.Keyless != nil && s.Keyless.SigningConfig != "" && (s.Keyless.Fulcio != "" || s.Keyless.Rekor != "" || len(s.Keyless.Timestamps) > 0):
+	case s.Keyless != nil && s.Keyless.SigningConfig != "" && (s.Keyless.Fulcio != "" || s.Keyless.Log.Rekor != "" || len(s.Keyless.Log.Timestamps) > 0):
 		return errors.New("keyless: got signingConfig and addresses, want one of them")
 	}
 	return nil
@@ -146,7 +146,7 @@ func (a *app) servicesHTTP() *http.Client {
 }
 
 func (a *app) openKeyless(k *keylessFile, path func(string) string) (sign.Signer, error) {
-	services := k.services(a)
+	services := k.Log.services(a)
 	if k.Fulcio != "" {
 		services.Fulcio = k.Fulcio
 	}
@@ -164,7 +164,7 @@ func (a *app) openKeyless(k *keylessFile, path func(string) string) (sign.Signer
 	if err := services.Check(); err != nil {
 		return nil, usage(err)
 	}
-	trust, err := verify.LoadTrust(resolved(k.TrustedRoot, path))
+	trust, err := verify.LoadTrust(resolved(k.Log.TrustedRoot, path))
 	if err != nil {
 		return nil, err
 	}
