@@ -191,7 +191,7 @@ func (v *SigstoreServices) token(w http.ResponseWriter, r *http.Request) {
 func (v *SigstoreServices) signingCert(w http.ResponseWriter, r *http.Request) {
 	name, subject, err := v.identify(strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
 	if err != nil {
-		problem(w, http.StatusUnauthorized, fmt.Errorf("There was an error processing the identity token: %w", err))
+		problem(w, http.StatusUnauthorized, fmt.Errorf("error processing the identity token: %w", err))
 		return
 	}
 	key, err := provenKey(r, subject)
