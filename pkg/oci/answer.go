@@ -6,12 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
-
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
 // maxErrorBody is how much of an error's body is read.
@@ -22,18 +19,34 @@ const maxErrorBody = 16 << 10
 func answerError(op, object string, resp *http.Response) error {
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) // whatever came is better than nothing
 	resp.Body.Close()
-	text := fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	said := explain(body)
 	if resp.Request != nil {
 		said = withoutSecrets(said, resp.Request)
 	}
-	if said != "" {
-		text += ": " + said
+	status := &statusError{code: resp.StatusCode, wish: resp.Header.Get("Retry-After"), said: said}
+	return &fault{kind: statusKind(resp.StatusCode), op: op, object: object, err: status}
+}
+
+// statusError is an answer that is not the wanted one.
+type statusError struct {
+	code int
+	wish string // Retry-After
+	said string // on one line, without secrets
+}
+
+// Error is one line.
+func (e *statusError) Error() string {
+	text := fmt.Sprintf("%d %s", e.code, http.StatusText(e.code))
+	if e.code == http.StatusProxyAuthRequired {
+		text = "the proxy: " + text
 	}
-	if wish := resp.Header.Get("Retry-After"); wish != "" {
-		text += " (Retry-After: " + clip(sanitize(wish)) + ")"
+	if e.said != "" {
+		text += ": " + e.said
 	}
-	return &fault{kind: statusKind(resp.StatusCode), op: op, object: object, err: errors.New(text)}
+	if e.wish != "" {
+		text += " (Retry-After: " + clip(sanitize(e.wish)) + ")"
+	}
+	return text
 }
 
 // statusKind is what a status code means for the caller.
@@ -45,7 +58,7 @@ func statusKind(code int) kind {
 		return denied
 	case code == http.StatusMethodNotAllowed, code == http.StatusUnsupportedMediaType:
 		return unsupported
-	case code == http.StatusRequestTimeout, code == http.StatusTooManyRequests, code >= 500:
+	case code == http.StatusRequestTimeout, code == http.StatusTooManyRequests, code == http.StatusProxyAuthRequired, code >= 500:
 		return unreachable
 	}
 	return other
@@ -67,26 +80,6 @@ func explain(body []byte) string {
 	return sanitize(strings.Join(parts, "; "))
 }
 
-// withoutSecrets blanks what the request has sent, should the answer repeat it.
-func withoutSecrets(s string, req *http.Request) string {
-	_, credential, _ := strings.Cut(req.Header.Get("Authorization"), " ")
-	secrets := []string{credential}
-	if user, pass, ok := req.BasicAuth(); ok {
-		secrets = append(secrets, pass, user+":"+pass)
-	}
-	for key, v := range req.URL.Query() {
-		if key != "digest" && key != "scope" && key != "service" {
-			secrets = append(secrets, v...) // the state of a session, the signature of a URL
-		}
-	}
-	for _, secret := range secrets {
-		if len(secret) >= 4 {
-			s = strings.ReplaceAll(s, secret, "REDACTED")
-		}
-	}
-	return s
-}
-
 // networkError turns the error of a request that got no answer into a fault.
 // The URL, which may hold a signature or a session's state, is left out.
 func networkError(ctx context.Context, op, object string, err error) error {
@@ -97,39 +90,25 @@ func networkError(ctx context.Context, op, object string, err error) error {
 	var (
 		inner   *fault
 		digest  *DigestError
-		answer  *transport.Error
 		request *url.Error
-		network net.Error
 	)
 	switch {
 	case errors.As(err, &digest):
 		f.kind, f.err = other, digest
 	case errors.As(err, &inner):
-		f.kind, f.err = inner.kind, inner.err
-	case errors.As(err, &answer): // the handshake: ping or token
-		f.kind, f.err = statusKind(answer.StatusCode), errors.New(handshakeText(answer))
-		if f.kind == notFound { // no /v2/ there: this is no registry, not a missing manifest
-			f.kind = unreachable
-		}
+		f.kind, f.err = inner.kind, inner
 	case errors.As(err, &request):
-		f.err = request.Err
-	case errors.As(err, &network), transient(err), errors.Is(err, context.DeadlineExceeded):
-		f.err = err
-	default: // the registry was reached, and its handshake made no sense
-		f.kind, f.err = malformed, errors.New(sanitize(err.Error()))
+		f.err = scrubbed(request.Err)
+	default:
+		f.err = scrubbed(err)
 	}
 	return f
 }
 
-// handshakeText says what the registry or its token server answered.
-func handshakeText(e *transport.Error) string {
-	text := fmt.Sprintf("authenticate: %d %s", e.StatusCode, http.StatusText(e.StatusCode))
-	for _, d := range e.Errors {
-		said := string(d.Code) + ": " + d.Message
-		if e.Request != nil {
-			said = withoutSecrets(said, e.Request)
-		}
-		text += ": " + sanitize(said)
+// scrubbed is err as it may be printed. It stays what it is where that is safe.
+func scrubbed(err error) error {
+	if text := scrub(err.Error()); text != err.Error() {
+		return errors.New(sanitize(text))
 	}
-	return text
+	return err
 }

@@ -28,11 +28,20 @@ type Client struct {
 	Keychain  authn.Keychain    // nil: anonymous
 	Transport http.RoundTripper // the network itself; nil: NewTransport()
 	Retry     Retry             // how often a request is made again
+	Timeouts  Timeouts          // how long a registry may be silent
+	Rate      float64           // requests per second to each host; 0: as many as it takes
 	PlainHTTP []string          // hosts ("10.0.0.7:5000") that are asked without TLS; loopback always is
 	UserAgent string            // "": DefaultUserAgent
-	Jobs      int               // large blobs at once for each destination; 0: 4
-	Log       *slog.Logger      // nil: silent
-	Progress  func(Event)       // nil: none; called concurrently, and often
+
+	// TokenServers are hosts, by registry, that get its credentials besides the
+	// registry itself and, over TLS, hosts of its own domain: a registry at
+	// "registry.example" may send us to "auth.registry.example", but not to
+	// "login.example", unless that is listed here.
+	TokenServers map[string][]string
+
+	Jobs     int          // large blobs at once for each destination; 0: 4
+	Log      *slog.Logger // nil: silent
+	Progress func(Event)  // nil: none; called concurrently, and often
 
 	mu       sync.Mutex
 	network  *wire
@@ -85,22 +94,7 @@ func (c *Client) open(canonical string) (backend, error) {
 	if c.network == nil {
 		c.network = c.newWire()
 	}
-	g := &registry{
-		name: canonical, repo: repo, wire: c.network,
-		keychain: c.Keychain, busy: make(chan struct{}, 1),
-	}
-	return g, nil
-}
-
-func (c *Client) newWire() *wire {
-	w := &wire{next: c.Transport, agent: c.UserAgent, retry: c.Retry, plain: c.plain, log: c.log()}
-	if w.next == nil {
-		w.next = NewTransport()
-	}
-	if w.agent == "" {
-		w.agent = DefaultUserAgent
-	}
-	return w
+	return newRegistry(canonical, repo, c, c.network), nil
 }
 
 // plain reports whether host, with or without a port, is asked without TLS.

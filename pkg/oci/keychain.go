@@ -23,6 +23,7 @@ const (
 	maxAuthFile   = 1 << 20
 	maxHelper     = 64 << 10 // of what a credential helper prints
 	helperTimeout = 15 * time.Second
+	byteOrderMark = "\xef\xbb\xbf" // some editors, and helpers on Windows, begin with it
 )
 
 // Keychain returns the credentials that the files of docker, podman and skopeo
@@ -30,21 +31,31 @@ const (
 //
 //   - authfile, if it is not ""
 //   - $REGISTRY_AUTH_FILE
+//   - $CREDENTIALS_DIRECTORY/imgctl-auth.json, a credential of systemd
+//   - the JSON in $DOCKER_AUTH_CONFIG
 //   - $DOCKER_CONFIG/config.json
 //   - the defaults: $XDG_RUNTIME_DIR/containers/auth.json,
 //     $XDG_CONFIG_HOME/containers/auth.json (else ~/.config/…) and ~/.docker/config.json
 //
-// The first that is given is the only one, and must be there; of the defaults
-// the first that has an entry for the registry is taken. An entry is for
-// exactly its host and port, or for a repository or namespace below ("quay.io/poseidon",
-// the longest wins); there are no wildcards. getenv is [os.Getenv].
+// Of the first two, which somebody has named, and of systemd's the first that
+// is given is the only one; of the others the first that has an entry for the
+// registry is taken, and DOCKER_CONFIG stands for all defaults. An entry is for
+// exactly its host and port, or for a repository or namespace below
+// ("quay.io/poseidon", the longest wins); there are no wildcards. A file that
+// cannot be read, that everybody may write, or whose helper fails is an error:
+// nobody becomes anonymous by chance. getenv is [os.Getenv].
 func Keychain(authfile string, getenv func(string) string) authn.Keychain {
-	return &keychain{authfile: authfile, getenv: getenv}
+	return &keychain{authfile: authfile, getenv: getenv, patience: helperTimeout}
 }
+
+// systemdCredential is the name of our file in systemd's $CREDENTIALS_DIRECTORY,
+// as a unit has it: LoadCredential=imgctl-auth.json:/etc/imgctl/auth.json
+const systemdCredential = "imgctl-auth.json"
 
 type keychain struct {
 	authfile string
 	getenv   func(string) string
+	patience time.Duration // with a helper
 }
 
 // Resolve implements [authn.Keychain].
@@ -54,18 +65,18 @@ func (k *keychain) Resolve(r authn.Resource) (authn.Authenticator, error) {
 
 // ResolveContext implements [authn.ContextKeychain].
 func (k *keychain) ResolveContext(ctx context.Context, r authn.Resource) (authn.Authenticator, error) {
-	files, given := k.files()
-	for _, path := range files {
-		f, err := readAuthFile(path)
+	places, given := k.places()
+	for _, p := range places {
+		f, err := p.read()
 		if !given && errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		config, err := f.find(ctx, r.String())
+		config, err := f.find(ctx, r.String(), k.patience)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
+			return nil, fmt.Errorf("%s: %w", p.name, err)
 		}
 		if config != nil {
 			return authn.FromConfig(*config), nil
@@ -74,16 +85,64 @@ func (k *keychain) ResolveContext(ctx context.Context, r authn.Resource) (authn.
 	return authn.Anonymous, nil
 }
 
-// files lists where to look, and whether somebody named the place.
-func (k *keychain) files() (paths []string, given bool) {
+// place is where credentials may be: a file, or text in the environment.
+type place struct{ name, text string }
+
+func (p place) read() (*authFile, error) {
+	if p.text == "" {
+		return readAuthFile(p.name)
+	}
+	a, err := parseAuthFile([]byte(p.text))
+	if err != nil {
+		return nil, fmt.Errorf("read credentials: %s: %w", p.name, err)
+	}
+	return a, nil
+}
+
+// login returns the credentials that a keychain has for a repository; zero: none.
+func login(ctx context.Context, k authn.Keychain, r authn.Resource) (authn.AuthConfig, error) {
+	if k == nil {
+		return authn.AuthConfig{}, nil
+	}
+	a, err := authn.Resolve(ctx, k, r)
+	if err != nil {
+		return authn.AuthConfig{}, err
+	}
+	found, err := authn.Authorization(ctx, a)
+	if err != nil {
+		return authn.AuthConfig{}, err
+	}
+	c, err := authEntry(*found).config()
+	if c == nil || err != nil {
+		return authn.AuthConfig{}, err
+	}
+	return *c, nil
+}
+
+// places lists where to look, and whether somebody named the place.
+func (k *keychain) places() (list []place, given bool) {
+	file := func(parts ...string) { list = append(list, place{name: filepath.Join(parts...)}) }
 	switch {
 	case k.authfile != "":
-		return []string{k.authfile}, true
+		file(k.authfile)
+		return list, true
 	case k.getenv("REGISTRY_AUTH_FILE") != "":
-		return []string{k.getenv("REGISTRY_AUTH_FILE")}, true
-	case k.getenv("DOCKER_CONFIG") != "":
-		// docker itself does not mind a directory without the file.
-		return []string{filepath.Join(k.getenv("DOCKER_CONFIG"), "config.json")}, false
+		file(k.getenv("REGISTRY_AUTH_FILE"))
+		return list, true
+	}
+	if dir := k.getenv("CREDENTIALS_DIRECTORY"); dir != "" {
+		path := filepath.Join(dir, systemdCredential)
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) { // the unit may have others
+			file(path)
+			return list, true
+		}
+	}
+	if text := k.getenv("DOCKER_AUTH_CONFIG"); text != "" {
+		list = append(list, place{name: "DOCKER_AUTH_CONFIG", text: text})
+	}
+	if dir := k.getenv("DOCKER_CONFIG"); dir != "" { // docker itself does not mind one without the file
+		file(dir, "config.json")
+		return list, false
 	}
 	home, config := k.getenv("HOME"), k.getenv("XDG_CONFIG_HOME")
 	if config == "" && home != "" {
@@ -93,10 +152,10 @@ func (k *keychain) files() (paths []string, given bool) {
 		{k.getenv("XDG_RUNTIME_DIR"), "containers/auth.json"}, {config, "containers/auth.json"}, {home, ".docker/config.json"},
 	} {
 		if p.dir != "" {
-			paths = append(paths, filepath.Join(p.dir, p.file))
+			file(p.dir, p.file)
 		}
 	}
-	return paths, false
+	return list, false
 }
 
 // authFile is config.json of docker, or auth.json of podman, as far as it is
@@ -108,9 +167,9 @@ type authFile struct {
 }
 
 type authEntry struct {
-	Auth          string `json:"auth"` // base64 of user:password
 	Username      string `json:"username"`
 	Password      string `json:"password"`
+	Auth          string `json:"auth"` // base64 of user:password
 	IdentityToken string `json:"identitytoken"`
 	RegistryToken string `json:"registrytoken"`
 }
@@ -121,6 +180,10 @@ func readAuthFile(path string) (*authFile, error) {
 		return nil, fmt.Errorf("read credentials: %w", err)
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil || info.Mode().Perm()&0o002 != 0 {
+		// It names programs that are run, and who may get which password.
+		return nil, fmt.Errorf("read credentials: %s: everybody may write it (chmod o-w)", path)
+	}
 	data, err := io.ReadAll(io.LimitReader(f, maxAuthFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("read credentials: %w", err)
@@ -138,7 +201,7 @@ func parseAuthFile(data []byte) (*authFile, error) {
 		return nil, fmt.Errorf("larger than %d bytes", maxAuthFile)
 	}
 	var a authFile
-	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	data = bytes.TrimPrefix(data, []byte(byteOrderMark))
 	if len(bytes.TrimSpace(data)) == 0 {
 		return &a, nil // podman leaves an empty file after the last logout
 	}
@@ -150,7 +213,7 @@ func parseAuthFile(data []byte) (*authFile, error) {
 
 // find returns the credentials for a repository, nil if there are none: of the
 // repository itself, its namespaces, and last its host.
-func (a *authFile) find(ctx context.Context, repository string) (*authn.AuthConfig, error) {
+func (a *authFile) find(ctx context.Context, repository string, patience time.Duration) (*authn.AuthConfig, error) {
 	entries := make(map[string]authEntry, len(a.Auths))
 	for key, e := range a.Auths {
 		entries[authKey(key)] = e
@@ -161,7 +224,7 @@ func (a *authFile) find(ctx context.Context, repository string) (*authn.AuthConf
 	}
 	for key := authKey(repository); ; {
 		if helper := helpers[key]; helper != "" {
-			return askHelper(ctx, helper, key)
+			return askHelper(ctx, helper, key, patience)
 		}
 		if e, ok := entries[key]; ok {
 			if config, err := e.config(); config != nil || err != nil {
@@ -171,7 +234,7 @@ func (a *authFile) find(ctx context.Context, repository string) (*authn.AuthConf
 		i := strings.LastIndexByte(key, '/')
 		if i < 0 {
 			if a.CredsStore != "" {
-				return askHelper(ctx, a.CredsStore, key)
+				return askHelper(ctx, a.CredsStore, key, patience)
 			}
 			return nil, nil
 		}
@@ -219,14 +282,14 @@ func (e authEntry) config() (*authn.AuthConfig, error) {
 
 // askHelper runs docker-credential-<helper>, which gets the host on its input
 // and prints the credentials as JSON.
-func askHelper(ctx context.Context, helper, host string) (*authn.AuthConfig, error) {
+func askHelper(ctx context.Context, helper, host string, patience time.Duration) (*authn.AuthConfig, error) {
 	if strings.ContainsAny(helper, `/\`) {
 		return nil, fmt.Errorf("credential helper %q: want a name without a path", clip(sanitize(helper)))
 	}
 	if host == dockerHub {
 		host = authn.DefaultAuthKey
 	}
-	ctx, cancel := context.WithTimeout(ctx, helperTimeout)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	out := &bounded{most: maxHelper}
 	cmd := exec.CommandContext(ctx, "docker-credential-"+helper, "get")
@@ -237,11 +300,17 @@ func askHelper(ctx context.Context, helper, host string) (*authn.AuthConfig, err
 	if err != nil && strings.Contains(out.String(), "credentials not found") {
 		return nil, nil
 	}
-	if err != nil {
+	switch {
+	case out.overflow:
+		return nil, fmt.Errorf("credential helper docker-credential-%s: it prints more than %d bytes", helper, maxHelper)
+	case ctx.Err() != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return nil, fmt.Errorf("credential helper docker-credential-%s: no answer after %s", helper, patience)
+	case err != nil:
 		return nil, fmt.Errorf("credential helper docker-credential-%s: %w", helper, err)
 	}
 	var answer struct{ Username, Secret string }
-	if err := json.Unmarshal(out.Bytes(), &answer); err != nil || answer.Secret == "" {
+	text := bytes.TrimPrefix(out.Bytes(), []byte(byteOrderMark))
+	if err := json.Unmarshal(text, &answer); err != nil || answer.Secret == "" {
 		return nil, fmt.Errorf("credential helper docker-credential-%s: its answer is not what one is", helper)
 	}
 	if answer.Username == "<token>" {
@@ -253,11 +322,13 @@ func askHelper(ctx context.Context, helper, host string) (*authn.AuthConfig, err
 // bounded is a buffer that refuses to grow beyond most bytes.
 type bounded struct {
 	bytes.Buffer
-	most int
+	most     int
+	overflow bool
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
 	if b.Len()+len(p) > b.most {
+		b.overflow = true
 		return 0, fmt.Errorf("more than %d bytes", b.most)
 	}
 	return b.Buffer.Write(p)

@@ -62,7 +62,7 @@ func (g *registry) referrersPage(ctx context.Context, h v1.Hash, at *url.URL) ([
 		return nil, nil, badContent(op, object, "header Link: not a URL")
 	}
 	req.Header.Set("Accept", string(types.OCIImageIndex))
-	resp, err := g.do(ctx, op, object, req)
+	resp, body, err := g.document(ctx, op, object, req)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -73,10 +73,6 @@ func (g *registry) referrersPage(ctx context.Context, h v1.Hash, at *url.URL) ([
 		return nil, nil, errNoIndex
 	default:
 		return nil, nil, answerError(op, object, resp)
-	}
-	body, err := readDocument(ctx, op, object, resp)
-	if err != nil {
-		return nil, nil, err
 	}
 	page, err := parseReferrers(body)
 	if err != nil {

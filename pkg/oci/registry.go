@@ -10,88 +10,94 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 // registry is a repository behind the HTTP API of distribution-spec 1.1.
 type registry struct {
-	name     string // canonical
-	repo     name.Repository
-	wire     *wire
-	keychain authn.Keychain
-
-	busy    chan struct{} // one place: who holds it makes a session
-	session *session      // guarded by busy
+	name    string // canonical
+	repo    name.Repository
+	wire    *wire
+	auth    *authorizer
+	http    *http.Client
+	overall time.Duration // [Timeouts.Overall]
 
 	writes  atomic.Bool // ask for the right to push at once
 	writers sync.Map    // tag → *sync.Mutex: who changes it by reading and writing
 }
 
-// session is an authenticated client.
-type session struct {
-	http *http.Client
-	push bool // its token was asked for with the right to push
+// newRegistry returns the repository; nothing is asked yet.
+func newRegistry(canonical string, repo name.Repository, c *Client, w *wire) *registry {
+	g := &registry{name: canonical, repo: repo, wire: w, overall: c.Timeouts.Overall}
+	g.auth = &authorizer{
+		wire: w, host: repo.RegistryStr(), repo: repo.RepositoryStr(), scheme: w.scheme(repo.RegistryStr()),
+		find: func(ctx context.Context) (authn.AuthConfig, error) { return login(ctx, c.Keychain, repo) }, first: make(chan struct{}, 1),
+	}
+	g.http = &http.Client{Transport: g.auth, CheckRedirect: redirectRule(repo.RegistryStr())}
+	return g
 }
 
-// client returns an authenticated client, made at first use. One that may
-// push also reads.
-func (g *registry) client(ctx context.Context, push bool) (*http.Client, error) {
-	select {
-	case g.busy <- struct{}{}:
-		defer func() { <-g.busy }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+// begin starts an operation, unless ctx is part of one: its retries have one
+// budget and one deadline.
+func (g *registry) begin(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx.Value(effortKey{}) != nil {
+		return ctx, func() {}
 	}
-	if g.session != nil && (g.session.push || !push) {
-		return g.session.http, nil
+	ctx = withEffort(ctx)
+	if g.overall <= 0 {
+		return ctx, func() {}
 	}
-	auth := authn.Anonymous
-	if g.keychain != nil {
-		var err error
-		if auth, err = authn.Resolve(ctx, g.keychain, g.repo); err != nil {
-			return nil, &fault{kind: other, op: "find credentials for", object: g.repo.RegistryStr(), err: err}
-		}
-	}
-	scope := g.repo.Scope(transport.PullScope)
-	if push {
-		scope = g.repo.Scope(transport.PushScope)
-	}
-	t, err := transport.NewWithContext(ctx, g.repo.Registry, auth, g.wire, []string{scope})
-	if err != nil {
-		return nil, err
-	}
-	host := g.repo.RegistryStr()
-	g.session = &session{push: push, http: &http.Client{Transport: t, CheckRedirect: redirectRule(host)}}
-	return g.session.http, nil
+	return context.WithTimeoutCause(ctx, g.overall, &overallError{g.overall})
 }
+
+// overallError is an operation that took longer than [Timeouts.Overall].
+type overallError struct{ limit time.Duration }
+
+func (e *overallError) Error() string { return fmt.Sprintf("not done after %s", e.limit) }
 
 // do sends a request to this repository's API. An answer of any status is an
 // answer; the error says why there was none.
 func (g *registry) do(ctx context.Context, op, object string, req *http.Request) (*http.Response, error) {
+	ctx, cancel := g.begin(ctx)
 	push := g.writes.Load() || req.Method != http.MethodGet && req.Method != http.MethodHead
-	c, err := g.client(ctx, push)
+	resp, err := g.http.Do(req.WithContext(context.WithValue(ctx, wantsPush{}, push)))
 	if err != nil {
+		defer cancel()
 		return nil, networkError(ctx, op, object, err)
 	}
-	resp, err := c.Do(req.WithContext(ctx))
-	if err != nil {
-		return nil, networkError(ctx, op, object, err)
-	}
+	resp.Body = &answerBody{ctx: ctx, op: op, object: object, body: resp.Body, cancel: cancel}
 	return resp, nil
+}
+
+// answerBody gives the errors of a body the form of all others.
+type answerBody struct {
+	ctx        context.Context
+	op, object string
+	body       io.ReadCloser
+	cancel     context.CancelFunc
+}
+
+func (b *answerBody) Read(p []byte) (int, error) {
+	n, err := b.body.Read(p)
+	if err != nil && err != io.EOF {
+		err = networkError(b.ctx, b.op, b.object, err)
+	}
+	return n, err
+}
+
+func (b *answerBody) Close() error {
+	defer b.cancel()
+	return b.body.Close()
 }
 
 // url returns the address of something in this repository.
 func (g *registry) url(parts ...string) *url.URL {
-	scheme := "https"
-	if g.wire.plain(g.repo.RegistryStr()) {
-		scheme = "http"
-	}
-	return &url.URL{Scheme: scheme, Host: g.repo.RegistryStr(), Path: "/v2/" + g.repo.RepositoryStr() + "/" + strings.Join(parts, "/")}
+	return &url.URL{Scheme: g.auth.scheme, Host: g.repo.RegistryStr(), Path: "/v2/" + g.repo.RepositoryStr() + "/" + strings.Join(parts, "/")}
 }
 
 // object names a tag or digest of this repository in errors.
@@ -145,67 +151,15 @@ func (g *registry) manifest(ctx context.Context, ref string) (body []byte, conte
 		return nil, "", err
 	}
 	acceptManifests(req.Header)
-	resp, err := g.do(ctx, op, g.object(ref), req)
+	resp, body, err := g.document(ctx, op, g.object(ref), req)
 	if err != nil {
 		return nil, "", err
 	}
 	if resp.StatusCode != http.StatusOK {
 		return nil, "", answerError(op, g.object(ref), resp)
 	}
-	body, err = readDocument(ctx, op, g.object(ref), resp)
-	return body, resp.Header.Get("Content-Type"), err
+	return body, resp.Header.Get("Content-Type"), nil
 }
-
-// readDocument reads an answer of at most [MaxManifest] bytes and closes it.
-func readDocument(ctx context.Context, op, object string, resp *http.Response) ([]byte, error) {
-	defer resp.Body.Close()
-	if resp.ContentLength > MaxManifest {
-		return nil, badContent(op, object, "got %d bytes, want at most %d", resp.ContentLength, MaxManifest)
-	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, MaxManifest+1))
-	if err != nil {
-		return nil, networkError(ctx, op, object, err)
-	}
-	if len(body) > MaxManifest {
-		return nil, badContent(op, object, "got more than %d bytes", MaxManifest)
-	}
-	return body, nil
-}
-
-// blob implements [backend].
-func (g *registry) blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
-	const op = "get blob"
-	object := g.object(d.Digest.String())
-	req, err := http.NewRequest(http.MethodGet, g.url("blobs", d.Digest.String()).String(), nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := g.do(ctx, op, object, req)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, answerError(op, object, resp)
-	}
-	return &answerBody{ctx: ctx, op: op, object: object, body: resp.Body}, nil
-}
-
-// answerBody gives the errors of a body the form of all others.
-type answerBody struct {
-	ctx        context.Context
-	op, object string
-	body       io.ReadCloser
-}
-
-func (b *answerBody) Read(p []byte) (int, error) {
-	n, err := b.body.Read(p)
-	if err != nil && err != io.EOF {
-		err = networkError(b.ctx, b.op, b.object, err)
-	}
-	return n, err
-}
-
-func (b *answerBody) Close() error { return b.body.Close() }
 
 // hasBlob implements [backend].
 func (g *registry) hasBlob(ctx context.Context, d v1.Descriptor) (bool, error) {

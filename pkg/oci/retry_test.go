@@ -14,31 +14,53 @@ import (
 	"time"
 )
 
-// R20: a Retry-After is obeyed as far as patience goes.
-func TestRetryAfterIsObeyedWithinBounds(t *testing.T) {
+// R20: a Retry-After is obeyed as far as patience goes, with a little on top.
+func TestR20RetryAfterIsObeyedWithinBounds(t *testing.T) {
 	now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 	r := Retry{Now: func() time.Time { return now }}
-	for header, want := range map[string]struct {
-		least time.Duration
-		again bool
-	}{
-		"":                     {0, true},
-		"2":                    {2 * time.Second, true},
-		"30":                   {30 * time.Second, true},
-		"31":                   {0, false},
-		"1e9":                  {0, true}, // no number: no wish
-		"-1":                   {0, true},
-		"later":                {0, true},
-		"99999999999999999999": {0, false},
-		now.Add(5 * time.Second).Format(http.TimeFormat): {5 * time.Second, true},
-		now.Add(-time.Hour).Format(http.TimeFormat):      {0, true},
-		now.Add(time.Hour).Format(http.TimeFormat):       {0, false},
+	for header, want := range map[string]time.Duration{
+		"":                     0,
+		"2":                    2 * time.Second,
+		"30":                   30 * time.Second,
+		"31":                   30 * time.Second,
+		"1e9":                  0, // no number: no wish
+		"1000000000":           30 * time.Second,
+		"-1":                   0,
+		"later":                0,
+		"99999999999999999999": 30 * time.Second,
+		now.Add(5 * time.Second).Format(http.TimeFormat): 5 * time.Second,
+		now.Add(-time.Hour).Format(http.TimeFormat):      0,
+		now.Add(time.Hour).Format(http.TimeFormat):       30 * time.Second,
 	} {
-		resp := &http.Response{StatusCode: 429, Header: http.Header{"Retry-After": {header}}}
-		wait, again := r.pause(1, resp, nil)
-		if again != want.again || again && (wait < want.least || wait > 31*time.Second) {
-			t.Errorf("%q: got %v, %v; want %v or more, %v", header, wait, again, want.least, want.again)
+		wait, again := r.pause(1, true, &statusError{code: 429, wish: header})
+		if !again || wait < want || wait > want+want/10+time.Second {
+			t.Errorf("%q: got %v, %v; want %v and a little more", header, wait, again, want)
 		}
+	}
+}
+
+// A budget bounds the pauses of one operation, whatever the registry asks for.
+func TestR20PausesHaveABudget(t *testing.T) {
+	var waited time.Duration
+	attempts := 0
+	c := &Client{
+		Retry: Retry{Wait: func(_ context.Context, d time.Duration) error { waited += d; return nil }},
+		Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+			attempts++
+			return &http.Response{StatusCode: 429, Header: http.Header{"Retry-After": {"3600"}}, Body: http.NoBody, Request: req}, nil
+		}),
+	}
+	repo, err := c.Repository("quay.io/a/b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = repo.Resolve(t.Context(), "v1")
+	if !Unreachable(err) || !strings.Contains(err.Error(), "429 Too Many Requests") || !strings.Contains(err.Error(), "Retry-After: 3600") {
+		t.Errorf("got %v, want it to say which limit", err)
+	}
+	// The waits at pace come on top of the budget; they are those of the last 429 once more.
+	if attempts != 3 || waited > 4*time.Minute {
+		t.Errorf("got %d attempts and %v of pauses, want 3 in less than 4 min", attempts, waited)
 	}
 }
 
@@ -49,10 +71,11 @@ func TestOnlyWhatMayBeRepeatedIs(t *testing.T) {
 		err          error
 		want         int // attempts
 	}{
-		{"GET", "/v2/a/manifests/x", 503, nil, 3},
-		{"HEAD", "/v2/a/blobs/x", 429, nil, 3},
-		{"PUT", "/v2/a/manifests/x", 500, nil, 3},
-		{"POST", "/v2/a/blobs/uploads/", 502, nil, 3},
+		{"GET", "/v2/a/manifests/x", 503, nil, 8},
+		{"HEAD", "/v2/a/blobs/x", 429, nil, 8},
+		{"GET", "/v2/a/manifests/x", 408, nil, 8},
+		{"PUT", "/v2/a/manifests/x", 500, nil, 8},
+		{"POST", "/v2/a/blobs/uploads/", 502, nil, 8},
 		{"PUT", "/v2/a/blobs/uploads/1", 503, nil, 1},
 		{"PATCH", "/v2/a/blobs/uploads/1", 503, nil, 1},
 		{"DELETE", "/v2/a/manifests/x", 503, nil, 1},
@@ -60,23 +83,21 @@ func TestOnlyWhatMayBeRepeatedIs(t *testing.T) {
 		{"GET", "/", 501, nil, 1},
 		{"GET", "/", 200, nil, 1},
 		{"GET", "/", 0, syscall.ECONNREFUSED, 3},
-		{"GET", "/", 0, io.ErrUnexpectedEOF, 3},
+		{"GET", "/", 0, io.ErrUnexpectedEOF, 8},
+		{"GET", "/", 0, errors.New("http2: server sent GOAWAY and closed the connection"), 8},
+		{"GET", "/", 0, &stallError{time.Second}, 1}, // the host has never answered
 		{"GET", "/", 0, &net.DNSError{IsNotFound: true}, 1},
 		{"GET", "/", 0, context.DeadlineExceeded, 1},
 		{"GET", "/", 0, errors.New("x509: certificate has expired"), 1},
 	} {
 		attempts := 0
-		w := &wire{
-			plain: func(string) bool { return false }, log: (&Client{}).log(),
-			retry: Retry{Wait: func(context.Context, time.Duration) error { return nil }},
-			next: roundTrip(func(req *http.Request) (*http.Response, error) {
-				attempts++
-				if tt.err != nil {
-					return nil, tt.err
-				}
-				return &http.Response{StatusCode: tt.status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("no")), Request: req}, nil
-			}),
-		}
+		w := patient(func(req *http.Request) (*http.Response, error) {
+			attempts++
+			if tt.err != nil {
+				return nil, tt.err
+			}
+			return &http.Response{StatusCode: tt.status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("no")), Request: req}, nil
+		})
 		req := httptest.NewRequest(tt.method, "https://quay.io"+tt.path, nil)
 		resp, err := w.RoundTrip(req)
 		if attempts != tt.want {
@@ -88,6 +109,12 @@ func TestOnlyWhatMayBeRepeatedIs(t *testing.T) {
 	}
 }
 
+// patient is the whole stack over a network, with pauses that take no time.
+func patient(network roundTrip) *wire {
+	c := &Client{UserAgent: "test/1", Transport: network, Retry: Retry{Wait: func(ctx context.Context, _ time.Duration) error { return ctx.Err() }}}
+	return c.newWire()
+}
+
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
@@ -95,15 +122,15 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f
 // A body is whole each time that it is sent.
 func TestRepeatedRequestHasItsBodyAgain(t *testing.T) {
 	var bodies []string
-	w := &wire{
-		plain: func(string) bool { return false }, log: (&Client{}).log(), agent: "test/1",
-		retry: Retry{Wait: func(context.Context, time.Duration) error { return nil }},
-		next: roundTrip(func(req *http.Request) (*http.Response, error) {
-			b, _ := io.ReadAll(req.Body)
-			bodies = append(bodies, string(b)+" "+req.Header.Get("User-Agent"))
-			return &http.Response{StatusCode: 503, Header: http.Header{}, Body: http.NoBody}, nil
-		}),
-	}
+	w := patient(func(req *http.Request) (*http.Response, error) {
+		b, _ := io.ReadAll(req.Body)
+		bodies = append(bodies, string(b)+" "+req.Header.Get("User-Agent"))
+		status := 503
+		if len(bodies) == 3 {
+			status = 201
+		}
+		return &http.Response{StatusCode: status, Header: http.Header{}, Body: http.NoBody}, nil
+	})
 	req, err := http.NewRequest("PUT", "https://quay.io/v2/a/manifests/x", strings.NewReader("whole"))
 	if err != nil {
 		t.Fatal(err)
@@ -137,11 +164,11 @@ func TestPlainHTTPIsForLoopbackAndListedHostsOnly(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", host, got, want)
 		}
 		var asked string
-		w := c.newWire()
-		w.next = roundTrip(func(req *http.Request) (*http.Response, error) {
+		c.Transport = roundTrip(func(req *http.Request) (*http.Response, error) {
 			asked = req.URL.Scheme
 			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: http.NoBody}, nil
 		})
+		w := c.newWire()
 		for _, scheme := range []string{"http", "https"} {
 			asked = "nothing"
 			_, err := w.RoundTrip(httptest.NewRequest("GET", scheme+"://"+host+"/v2/", nil))

@@ -1,25 +1,29 @@
 package oci
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
+	"net/url"
 	"time"
 )
 
 // NewTransport returns the network as [Client] uses it: the proxy of the
-// environment, 5 s to connect, 10 s for the TLS handshake, 60 s from the end
-// of a request to the answer's header, no transparent decompression (a digest
-// is of the bytes that were sent).
-func NewTransport() *http.Transport {
+// environment, 5 s to connect, 10 s for the TLS handshake, no transparent
+// decompression (a digest is of the bytes that were sent). How long it may be
+// silent afterwards is for [Timeouts] to say.
+func NewTransport() *http.Transport { return newTransport(defaultConnect) }
+
+func newTransport(connect time.Duration) *http.Transport {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
-		TLSHandshakeTimeout:    10 * time.Second,
-		ResponseHeaderTimeout:  60 * time.Second,
+		OnProxyConnectResponse: proxyAnswer,
+		DialContext:            dialer(&net.Dialer{Timeout: connect, KeepAlive: 15 * time.Second}),
+		TLSHandshakeTimeout:    2 * connect,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: 64 << 10,
@@ -30,59 +34,77 @@ func NewTransport() *http.Transport {
 	}
 }
 
-// wire lies between the authentication of go-containerregistry and the
-// network. It decides between http and https, makes requests again, and
-// reopens a request's body each time it is sent.
+// proxyAnswer names the proxy of the environment as the one who refuses.
+func proxyAnswer(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Response) error {
+	if resp.StatusCode == http.StatusOK {
+		return nil
+	}
+	text := fmt.Sprintf("proxy %s: %d %s", proxy.Host, resp.StatusCode, http.StatusText(resp.StatusCode))
+	return &fault{kind: unreachable, op: "connect through", object: "proxy", err: errors.New(text)}
+}
+
+// wire is the network as all registries of a [Client] share it: one stack of
+// layers, each a [http.RoundTripper] of one concern. From the outside in:
+//
+//	wire     http or https, who we are
+//	breaker  a host that does not answer is not asked again for a while
+//	repeat   what may pass is tried again ([Retry])
+//	pace     a host is not asked more often than it wants
+//	trace    the log, without secrets
+//	watch    a silent connection is cut ([Timeouts])
+//
+// Every try takes its turn at pace, since a registry counts them all, and
+// breaker counts a request once, after its last try.
 type wire struct {
-	next  http.RoundTripper
-	agent string
-	retry Retry
-	plain func(host string) bool
-	log   *slog.Logger
+	next   http.RoundTripper
+	agent  string
+	retry  Retry
+	plain  func(host string) bool
+	log    *slog.Logger
+	hosts  *hosts
+	tokens *tokens
+	realms realms
+}
+
+func (c *Client) newWire() *wire {
+	w := &wire{agent: c.UserAgent, retry: c.Retry, plain: c.plain, log: c.log(), hosts: newHosts(c.Rate), tokens: newTokens(c.Retry.now)}
+	w.realms = realms{plain: c.plain, listed: c.TokenServers}
+	if w.agent == "" {
+		w.agent = DefaultUserAgent
+	}
+	network := c.Transport
+	if network == nil {
+		network = newTransport(c.Timeouts.connect())
+	}
+	w.next = &watch{next: network, timeouts: c.Timeouts}
+	w.next = &trace{next: w.next, log: w.log, now: c.Retry.now}
+	w.next = &pace{next: w.next, hosts: w.hosts, retry: c.Retry}
+	w.next = &repeat{next: w.next, hosts: w.hosts, retry: c.Retry, log: w.log}
+	w.next = &breaker{next: w.next, hosts: w.hosts, now: c.Retry.now}
+	return w
 }
 
 // RoundTrip implements [http.RoundTripper].
 func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.Body != nil && req.GetBody != nil {
-		defer req.Body.Close() // every attempt has its own
-	}
-	scheme := "https"
-	if w.plain(req.URL.Host) {
-		scheme = "http"
-	} else if req.URL.Scheme != "https" {
+	scheme := w.scheme(req.URL.Host)
+	if scheme == "https" && req.URL.Scheme != "https" {
+		if req.Body != nil {
+			req.Body.Close() // as the contract of RoundTripper wants; nothing was read
+		}
 		return nil, &fault{kind: malformed, op: "ask", object: req.URL.Host, err: fmt.Errorf("refused to use %s: want https", req.URL.Scheme)}
 	}
-	for try := 1; ; try++ {
-		resp, err := w.send(req, scheme)
-		wait, again := w.retry.after(req, try, resp, err)
-		if !again {
-			return resp, err
-		}
-		w.log.Debug("request repeated", "method", req.Method, "host", req.URL.Host, "path", req.URL.Path, "try", try, "wait", wait)
-		if resp != nil {
-			drain(resp.Body)
-		}
-		if err := w.retry.wait(req.Context(), wait); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// send makes one attempt. The request is cloned, since the caller's must stay
-// as it is; an explicit scheme also answers go-containerregistry's question
-// which one the registry speaks, without a failed handshake.
-func (w *wire) send(req *http.Request, scheme string) (*http.Response, error) {
-	r := req.Clone(req.Context())
+	r := req.Clone(req.Context()) // the caller's stays as it is
 	r.URL.Scheme = scheme
 	r.Header.Set("User-Agent", w.agent)
-	if req.GetBody != nil {
-		body, err := req.GetBody()
-		if err != nil {
-			return nil, err
-		}
-		r.Body = body
-	}
 	return w.next.RoundTrip(r)
+}
+
+// scheme is how the host is spoken to.
+func (w *wire) scheme(host string) string {
+	if w.plain(host) {
+		return "http"
+	}
+	return "https"
 }
 
 // drain reads what is left of a short answer, so that its connection can be
@@ -90,39 +112,4 @@ func (w *wire) send(req *http.Request, scheme string) (*http.Response, error) {
 func drain(body io.ReadCloser) {
 	io.CopyN(io.Discard, body, 64<<10) // an error here only costs the connection
 	body.Close()
-}
-
-// redirectRule returns what an [http.Client] for the registry at host follows:
-// few redirects, of reads only, never from another place into this machine.
-// Credentials do not travel with them: go-containerregistry adds them only for
-// the registry's own host and port.
-func redirectRule(host string) func(*http.Request, []*http.Request) error {
-	refuse := func(format string, args ...any) error {
-		return &fault{kind: malformed, op: "follow redirect of", object: host, err: fmt.Errorf(format, args...)}
-	}
-	return func(req *http.Request, via []*http.Request) error {
-		if first := via[0]; first.Method != http.MethodGet && first.Method != http.MethodHead {
-			return refuse("a %s is not sent elsewhere", first.Method)
-		}
-		if len(via) >= 5 {
-			return refuse("more than 5")
-		}
-		if req.URL.User != nil {
-			return refuse("it holds credentials")
-		}
-		if !isLoopback(host) && isOwnMachine(req.URL.Host) {
-			return refuse("%s is not a place for a registry to point at", req.URL.Hostname())
-		}
-		return nil
-	}
-}
-
-// isOwnMachine reports whether host is loopback, link-local (where clouds keep
-// their metadata service) or unspecified.
-func isOwnMachine(host string) bool {
-	if isLoopback(host) {
-		return true
-	}
-	ip := net.ParseIP(hostname(host))
-	return ip != nil && (ip.IsLinkLocalUnicast() || ip.IsUnspecified()) || strings.HasSuffix(hostname(host), ".localhost")
 }

@@ -2,59 +2,210 @@ package oci
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"sync"
-	"sync/atomic"
+	"strconv"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
+const (
+	opStart  = "start upload of"
+	opUpload = "upload"
+)
+
 // putBlob implements [backend]. A blob goes up in two requests, "POST then
-// PUT" of distribution-spec: one round trip less than a PATCH between them. An
-// upload that breaks is begun anew, since nobody can say what arrived.
+// PUT" of distribution-spec: one round trip less than a PATCH between them.
+// When that breaks, the session is asked how much has arrived, and gets the rest.
 func (g *registry) putBlob(ctx context.Context, d v1.Descriptor, open func() (io.ReadCloser, error)) error {
+	ctx, cancel := g.begin(ctx)
+	defer cancel()
+	u := &upload{g: g, desc: d, open: open, object: g.object(d.Digest.String())}
 	for try := 1; ; try++ {
-		resp, err := g.upload(ctx, d, open)
-		if err == nil && (resp.StatusCode == http.StatusCreated || resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusNoContent) {
-			drain(resp.Body)
+		before := u.at
+		err := u.attempt(ctx)
+		if err == nil {
 			return nil
 		}
-		wait, again := g.wire.retry.pause(try, resp, err)
-		again = again && try < g.wire.retry.tries() && ctx.Err() == nil
-		if resp != nil {
-			err = answerError("upload", g.object(d.Digest.String()), resp)
+		if u.at-before >= worthwhile { // it gets on
+			try = 1
 		}
-		if !again {
+		if u.rejected && try < g.wire.retry.tries() { // nobody is overloaded: there is nothing to wait for
+			u.rejected = false
+			continue
+		}
+		if err := g.again(ctx, opUpload, u.object, try, err); err != nil {
 			return err
-		}
-		g.wire.log.Debug("upload begun anew", "repo", g.name, "digest", d.Digest, "try", try, "wait", wait, "err", err)
-		if err := g.wire.retry.wait(ctx, wait); err != nil {
-			return networkError(ctx, "upload", g.object(d.Digest.String()), err)
 		}
 	}
 }
 
-// upload makes one attempt. The answer is that of the PUT.
-func (g *registry) upload(ctx context.Context, d v1.Descriptor, open func() (io.ReadCloser, error)) (*http.Response, error) {
-	to, err := g.startUpload(ctx, d)
-	if err != nil {
-		return nil, err
+// upload is a blob on its way.
+type upload struct {
+	g      *registry
+	desc   v1.Descriptor
+	open   func() (io.ReadCloser, error)
+	object string
+
+	session  *url.URL // nil: there is none
+	at       int64    // bytes that the session has, as far as we know
+	rejected bool     // the registry does not know the session, or not so
+}
+
+// attempt does what is left to do.
+func (u *upload) attempt(ctx context.Context) error {
+	if u.session != nil {
+		if done, err := u.locate(ctx); done || err != nil {
+			return err
+		}
 	}
-	object := g.object(d.Digest.String())
-	req, err := http.NewRequest(http.MethodPut, to.String(), nil)
+	if u.session == nil {
+		if err := u.start(ctx); err != nil {
+			return err
+		}
+	}
+	if u.at == 0 {
+		return u.finish(ctx, u.desc.Size)
+	}
+	if u.at < u.desc.Size {
+		if err := u.patch(ctx); err != nil {
+			return err
+		}
+	}
+	return u.finish(ctx, 0)
+}
+
+// start opens a session.
+func (u *upload) start(ctx context.Context) error {
+	req, err := http.NewRequest(http.MethodPost, u.g.url("blobs", "uploads", "").String(), nil)
 	if err != nil {
-		return nil, badContent("start upload of", object, "header Location: not a URL")
+		return err
+	}
+	resp, err := u.g.do(ctx, opStart, u.object, req)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusAccepted {
+		return answerError(opStart, u.object, resp)
+	}
+	drain(resp.Body)
+	u.at = 0
+	return u.moved(req.URL, resp, true)
+}
+
+// moved takes the session's address from an answer. It changes with every
+// answer of registries that keep the state of a session in there.
+func (u *upload) moved(base *url.URL, resp *http.Response, must bool) error {
+	s := resp.Header.Get("Location")
+	if s == "" && !must {
+		return nil
+	}
+	to, err := u.g.location(base, s)
+	if err != nil {
+		return badContent(opStart, u.object, "%w", err)
+	}
+	u.session = to
+	return nil
+}
+
+// locate asks the session how far it has come. It may be that it is done, or
+// that the registry has forgotten it.
+func (u *upload) locate(ctx context.Context) (done bool, err error) {
+	if u.desc.Size <= smallBlob {
+		u.session = nil // to ask costs as much as to begin anew
+		return u.g.hasBlob(ctx, u.desc)
+	}
+	req, err := http.NewRequest(http.MethodGet, u.session.String(), nil)
+	if err != nil {
+		return false, badContent(opUpload, u.object, "header Location: not a URL")
+	}
+	resp, err := u.g.do(ctx, opUpload, u.object, req)
+	if err != nil {
+		return false, err
+	}
+	if resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests {
+		return false, answerError(opUpload, u.object, resp)
+	}
+	drain(resp.Body)
+	at, ok := parseUploadRange(resp.Header.Get("Range"))
+	if resp.StatusCode != http.StatusNoContent && resp.StatusCode != http.StatusAccepted && resp.StatusCode != http.StatusOK || !ok || at > u.desc.Size {
+		u.session = nil // unknown, or not where it could be: perhaps because it is done
+		return u.g.hasBlob(ctx, u.desc)
+	}
+	u.at = at
+	return false, u.moved(u.session, resp, false)
+}
+
+// patch sends what the session does not have yet.
+func (u *upload) patch(ctx context.Context) error {
+	resp, err := u.send(ctx, http.MethodPatch, u.session, u.at, u.desc.Size-u.at)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusAccepted && resp.StatusCode != http.StatusNoContent && resp.StatusCode != http.StatusCreated {
+		return u.refused(resp)
+	}
+	drain(resp.Body)
+	u.at = u.desc.Size
+	return u.moved(u.session, resp, false)
+}
+
+// finish closes the session with the last bytes, all or none.
+func (u *upload) finish(ctx context.Context, bytes int64) error {
+	to := *u.session
+	if to.RawQuery != "" { // kept as it is: it is the registry's, and may be signed
+		to.RawQuery += "&"
+	}
+	to.RawQuery += "digest=" + url.QueryEscape(u.desc.Digest.String())
+	resp, err := u.send(ctx, http.MethodPut, &to, 0, bytes)
+	if err != nil {
+		return err
+	}
+	switch resp.StatusCode {
+	case http.StatusCreated, http.StatusOK, http.StatusNoContent:
+		drain(resp.Body)
+		return nil
+	}
+	return u.refused(resp)
+}
+
+// refused gives up a session that the registry no longer knows. One that is
+// elsewhere than we thought is asked where.
+func (u *upload) refused(resp *http.Response) error {
+	at, known := parseUploadRange(resp.Header.Get("Range"))
+	err := answerError(opUpload, u.object, resp)
+	switch {
+	case resp.StatusCode == http.StatusRequestedRangeNotSatisfiable:
+		u.rejected = true
+		if !known || at == u.at {
+			u.session = nil
+		}
+	case resp.StatusCode == http.StatusNotFound, strings.Contains(err.Error(), "BLOB_UPLOAD_UNKNOWN"):
+		u.rejected, u.session = true, nil
+	}
+	return err
+}
+
+// send sends size bytes of the blob from first on.
+func (u *upload) send(ctx context.Context, method string, to *url.URL, first, size int64) (*http.Response, error) {
+	req, err := http.NewRequest(method, to.String(), nil)
+	if err != nil {
+		return nil, badContent(opUpload, u.object, "header Location: not a URL")
 	}
 	req.Header.Set("Content-Type", "application/octet-stream")
-	var source bodySource
-	if d.Size > 0 { // wire opens the body when it sends the request, also a second time after a 401
-		req.ContentLength = d.Size
-		req.GetBody = func() (io.ReadCloser, error) { return source.open(open) }
+	if method == http.MethodPatch {
+		req.Header.Set("Content-Range", fmt.Sprintf("%d-%d", first, first+size-1))
 	}
-	resp, err := g.do(ctx, "upload", object, req)
+	source := bodySource{open: u.open, skip: first}
+	if size > 0 { // opened when the request is sent, also a second time after a 401
+		req.ContentLength = size
+		req.GetBody = source.body
+	}
+	resp, err := u.g.do(ctx, opUpload, u.object, req)
 	if broken := source.failure(); broken != nil {
 		// Whatever the registry made of half a blob, this is the reason.
 		if resp != nil {
@@ -65,98 +216,42 @@ func (g *registry) upload(ctx context.Context, d v1.Descriptor, open func() (io.
 	return resp, err
 }
 
-// startUpload opens a session and returns where the blob is to be put.
-func (g *registry) startUpload(ctx context.Context, d v1.Descriptor) (*url.URL, error) {
-	const op = "start upload of"
-	object := g.object(d.Digest.String())
-	req, err := http.NewRequest(http.MethodPost, g.url("blobs", "uploads", "").String(), nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := g.do(ctx, op, object, req)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusAccepted {
-		return nil, answerError(op, object, resp)
-	}
-	drain(resp.Body)
-	to, err := g.location(req.URL, resp.Header.Get("Location"))
-	if err != nil {
-		return nil, badContent(op, object, "%w", err)
-	}
-	if to.RawQuery != "" { // kept as it is: it is the registry's, and may be signed
-		to.RawQuery += "&"
-	}
-	to.RawQuery += "digest=" + url.QueryEscape(d.Digest.String())
-	return to, nil
-}
-
 // location resolves where a registry wants the bytes of a blob.
 func (g *registry) location(base *url.URL, s string) (*url.URL, error) {
 	if s == "" {
-		return nil, fmt.Errorf("header Location: got none")
+		return nil, errors.New("header Location: got none")
 	}
 	u, err := base.Parse(s)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("header Location: not a URL")
-	case u.User != nil:
-		return nil, fmt.Errorf("header Location: it holds credentials")
-	case !isLoopback(base.Host) && isOwnMachine(u.Host):
-		return nil, fmt.Errorf("header Location: %s is not a place for a registry to point at", u.Hostname())
+	if err != nil {
+		return nil, errors.New("header Location: not a URL")
+	}
+	if u.User != nil {
+		return nil, errors.New("header Location: it holds credentials")
+	}
+	if err := misplaced(base.Host, u.Host); err != nil {
+		return nil, fmt.Errorf("header Location: %w", err)
 	}
 	u.Fragment = ""
 	return u, nil
 }
 
-// bodySource opens the body of a request as often as it is sent, and keeps the
-// first error that reading it gave: the HTTP client may report another one.
-type bodySource struct {
-	mu  sync.Mutex
-	err error
-}
-
-func (s *bodySource) open(open func() (io.ReadCloser, error)) (io.ReadCloser, error) {
-	rc, err := open()
-	if err != nil {
-		s.fail(err)
-		return nil, err
+// parseUploadRange returns how many bytes a session has: "0-99" is a hundred,
+// and so is Quay's "bytes=0-99". Its "bytes=0--1" is none, and so is the "0-0"
+// of CNCF distribution, which cannot say one.
+func parseUploadRange(s string) (n int64, ok bool) {
+	last, ok := strings.CutPrefix(strings.TrimPrefix(strings.TrimSpace(s), "bytes="), "0-")
+	if !ok {
+		return 0, false
 	}
-	return &watchedBody{ReadCloser: rc, source: s}, nil
-}
-
-func (s *bodySource) fail(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err == nil {
-		s.err = err
+	if last == "-1" || last == "0" {
+		return 0, true
 	}
-}
-
-func (s *bodySource) failure() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.err
-}
-
-// watchedBody reports errors to its source, except those that come from its
-// having been closed: that is how the HTTP client stops reading.
-type watchedBody struct {
-	io.ReadCloser
-	source *bodySource
-	closed atomic.Bool
-}
-
-func (b *watchedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF && !b.closed.Load() {
-		b.source.fail(err)
+	if last == "" || strings.Trim(last, "0123456789") != "" {
+		return 0, false
 	}
-	return n, err
-}
-
-func (b *watchedBody) Close() error {
-	b.closed.Store(true)
-	return b.ReadCloser.Close()
+	n, err := strconv.ParseInt(last, 10, 64)
+	if err != nil || n >= maxBlob {
+		return 0, false
+	}
+	return n + 1, true
 }
