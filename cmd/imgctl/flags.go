@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -28,6 +29,10 @@ type globals struct {
 	cache     string
 	authfile  string
 	plainHTTP []string
+	anonymous bool
+	tokens    []string
+	timeouts  oci.Timeouts
+	rate      float64
 	jobs      int
 	progress  string
 	offline   bool
@@ -38,8 +43,14 @@ func (g *globals) register(f *pflag.FlagSet) {
 	f.BoolVar(&g.json, "json", false, "print the result, or the error, as one JSON document on stdout")
 	f.BoolVarP(&g.quiet, "quiet", "q", false, "print nothing but references (repository@digest), one a line")
 	f.StringVar(&g.cache, "cache", "", "where downloads and layers are kept (default: the user's cache directory)")
-	f.StringVar(&g.authfile, "authfile", "", "registry credentials (default: REGISTRY_AUTH_FILE, then DOCKER_CONFIG, then the usual files)")
+	f.StringVar(&g.authfile, "authfile", "", "registry credentials (default: REGISTRY_AUTH_FILE, then systemd's imgctl-auth.json, DOCKER_AUTH_CONFIG, DOCKER_CONFIG, then the usual files)")
+	f.BoolVar(&g.anonymous, "anonymous", false, "ask registries without credentials, whatever the files hold")
 	f.StringArrayVar(&g.plainHTTP, "plain-http", nil, "registry `host` that is spoken to without TLS; loopback always is (repeatable, insecure)")
+	f.StringArrayVar(&g.tokens, "token-server", nil, "`REGISTRY=HOST`: the registry's credentials may also go to this token server, outside its domain (repeatable, insecure)")
+	f.DurationVar(&g.timeouts.Connect, "connect-timeout", 0, "how long connecting to a registry may take (default 5s)")
+	f.DurationVar(&g.timeouts.Idle, "idle-timeout", 0, "after how long without a byte a registry's connection is cut and made again (default 30s)")
+	f.DurationVar(&g.timeouts.Overall, "operation-timeout", 0, "how long a manifest or a blob may take to come or go, with all tries (default: as long as bytes move)")
+	f.Float64Var(&g.rate, "rate", 0, "requests per second to each registry (default: as many as it takes)")
 	f.IntVarP(&g.jobs, "jobs", "j", 0, "how many things are done at once (default one for each core)")
 	f.StringVar(&g.progress, "progress", "auto", "auto, tty, plain or none")
 	f.BoolVar(&g.debug, "debug", false, "log every step on stderr; credentials are never logged")
@@ -71,7 +82,14 @@ func (g *globals) check() error {
 			return usage(fmt.Errorf("--%s: got %q, want one of %s", f.flag, f.got, strings.ReplaceAll(f.want, " ", ", ")))
 		}
 	}
+	for _, t := range g.tokens {
+		if registry, host, ok := strings.Cut(t, "="); !ok || registry == "" || host == "" {
+			return usage(fmt.Errorf("--token-server: got %q, want REGISTRY=HOST", t))
+		}
+	}
 	switch {
+	case min(g.timeouts.Connect, g.timeouts.Idle, g.timeouts.Overall) < 0 || g.rate < 0:
+		return usage(errors.New("time-outs and --rate: want no negative number"))
 	case g.jobs < 0:
 		return usage(fmt.Errorf("--jobs: got %d, want 1 or more", g.jobs))
 	case g.jobs == 0:
@@ -84,7 +102,7 @@ func (g *globals) check() error {
 }
 
 // insecureFlags loosen a check and are therefore never read from the environment (C03).
-var insecureFlags = map[string]bool{"plain-http": true, "overwrite": true, "insecure-unsigned": true}
+var insecureFlags = map[string]bool{"plain-http": true, "token-server": true, "overwrite": true, "insecure-unsigned": true}
 
 // environmentName is the variable that stands in for a flag: IMGCTL_ and the
 // flag's name in upper case.
@@ -202,9 +220,19 @@ func (a *app) registries() *oci.Client {
 	c := &oci.Client{
 		Keychain:  oci.Keychain(a.authfile, a.getenv),
 		PlainHTTP: a.plainHTTP,
+		Timeouts:  a.timeouts,
+		Rate:      a.rate,
 		Jobs:      a.jobs,
 		Log:       a.logger(),
 		Progress:  a.printer().pushed,
+	}
+	c.TokenServers = make(map[string][]string)
+	for _, t := range a.tokens {
+		registry, host, _ := strings.Cut(t, "=") // check has seen to it that it has both
+		c.TokenServers[registry] = append(c.TokenServers[registry], host)
+	}
+	if a.anonymous {
+		c.Keychain = nil
 	}
 	if a.offline {
 		c.Transport = offlineTransport{}

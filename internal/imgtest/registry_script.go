@@ -25,6 +25,7 @@ type Request struct {
 	Path          string // with the query
 	Authorization string
 	Range         string // of what is asked for or sent
+	Size          int64  // of its body; -1: not said
 	Status        int    // 0: the connection was closed without an answer
 }
 
@@ -132,7 +133,7 @@ func (s *Script) Release() {
 
 // play serves a request as the script says, and logs it.
 func (s *Script) play(w http.ResponseWriter, req *http.Request, serve http.HandlerFunc) {
-	q := Request{Method: req.Method, Path: req.URL.RequestURI(), Authorization: req.Header.Get("Authorization"), Range: req.Header.Get("Range") + req.Header.Get("Content-Range")}
+	q := Request{Method: req.Method, Path: req.URL.RequestURI(), Authorization: req.Header.Get("Authorization"), Range: req.Header.Get("Range") + req.Header.Get("Content-Range"), Size: req.ContentLength}
 	sw := &statusWriter{ResponseWriter: w}
 	defer func() {
 		q.Status = sw.status
@@ -195,6 +196,9 @@ func (s *Script) happen(f *Fault, w *statusWriter, req *http.Request, serve http
 	case !answered:
 		serve(w, req)
 		return
+	}
+	if f.Status != 0 {
+		io.Copy(io.Discard, req.Body) // or a client that is still sending might not see the answer
 	}
 	a := &Answer{Path: req.URL.RequestURI(), Status: f.Status, Header: f.Header.Clone(), Body: []byte(f.Body)}
 	if f.Status == 0 {

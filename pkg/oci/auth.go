@@ -76,12 +76,12 @@ func (a *authorizer) exchange(req *http.Request) (*http.Response, error) {
 		resp, err := a.send(req, value)
 		if err != nil || resp.StatusCode != http.StatusUnauthorized {
 			if err == nil && value != "" {
-				a.setAccepted(true)
+				a.accept(true)
 			}
 			return resp, err
 		}
-		if fresh && (patience == 0 || !a.setAccepted(false)) {
-			return nil, a.rejected(resp, value)
+		if fresh && (patience == 0 || !a.hasAccepted()) {
+			return nil, a.rejected(resp)
 		}
 		if fresh {
 			patience--
@@ -89,7 +89,7 @@ func (a *authorizer) exchange(req *http.Request) (*http.Response, error) {
 		if ok, err := a.renew(req, resp, value); err != nil {
 			return nil, err
 		} else if !ok {
-			return nil, a.rejected(resp, value)
+			return nil, a.rejected(resp)
 		}
 		drain(resp.Body)
 		fresh = true
@@ -105,12 +105,17 @@ func (a *authorizer) send(req *http.Request, value string) (*http.Response, erro
 	return a.wire.RoundTrip(r)
 }
 
-// setAccepted remembers whether credentials were good, and returns what was known before.
-func (a *authorizer) setAccepted(good bool) (before bool) {
+// accept remembers whether credentials of ours were good.
+func (a *authorizer) accept(good bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	before, a.accepted = a.accepted, good
-	return before
+	a.accepted = good
+}
+
+func (a *authorizer) hasAccepted() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.accepted
 }
 
 // authorization returns the header for req; "" as long as nobody wants one.
@@ -215,8 +220,9 @@ func choose(all []challenge) (challenge, bool) {
 }
 
 // rejected is the error of a 401 that nothing helps against.
-func (a *authorizer) rejected(resp *http.Response, sent string) error {
+func (a *authorizer) rejected(resp *http.Response) error {
 	a.mu.Lock()
+	a.accepted = false
 	login, trusted, realm := a.login, a.trusted, a.realm
 	a.mu.Unlock()
 	text := "credentials rejected"

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -65,7 +66,7 @@ func (s *host) count() int {
 //
 // An answer of any status shows that the host is alive. What ends all tries of
 // a request without one, and without one to another request meanwhile, shows
-// that it is not.
+// that it is not; the one try of an upload shows nothing.
 type breaker struct {
 	next  http.RoundTripper
 	hosts *hosts
@@ -83,7 +84,7 @@ func (b *breaker) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	resp, err := b.next.RoundTrip(req)
-	if err == nil || isOutage(req.Context(), err) {
+	if err == nil || repeatable(req) && isOutage(req.Context(), err) {
 		h.leave(before, b.now(), err)
 	}
 	return resp, err
@@ -96,7 +97,9 @@ func (s *host) enter(now time.Time) (answers int, err error) {
 	if s.down != nil && now.Before(s.until) {
 		return 0, &downError{s.down}
 	}
-	s.until = now.Add(cooldown) // where it is down, this one request looks whether it still is
+	if s.down != nil {
+		s.until = now.Add(cooldown) // this one request looks whether it still is
+	}
 	return s.answers, nil
 }
 
@@ -118,13 +121,17 @@ type downError struct{ cause error }
 func (e *downError) Error() string { return "not asked again after: " + e.cause.Error() }
 func (e *downError) Unwrap() error { return e.cause }
 
-// isOutage reports whether err says something about the host, and not about
-// us: what we refuse or give up, or content of ours that is not as it should be.
+// isOutage reports whether err says that there is nobody at a host. A connection
+// that was made and then cut does not; nor does what we refuse or give up, or
+// content of ours that is not as it should be.
 func isOutage(ctx context.Context, err error) bool {
 	var (
 		refused *fault
 		content *DigestError
 		before  *downError
 	)
-	return ctx.Err() == nil && !errors.As(err, &refused) && !errors.As(err, &content) && !errors.As(err, &before)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return ctx.Err() == nil
+	}
+	return ctx.Err() == nil && !transient(err) && !errors.As(err, &refused) && !errors.As(err, &content) && !errors.As(err, &before)
 }

@@ -23,8 +23,17 @@
 // It verifies no signature and knows no policy: see package verify. It never
 // fetches the "urls" of a descriptor.
 //
-// Names, credentials and the authentication handshake are those of
-// go-containerregistry. The requests themselves are made here, because every
-// promise above needs the response in hand: its headers, its exact bytes, its
-// next page.
+// # The network
+//
+// Every request passes through one stack (see wire in transport.go): a host
+// that is dead costs its time-outs once, what may pass is tried again, nobody
+// is asked faster than he wants, a silent connection is cut. A blob that breaks
+// off, up or down, goes on where it was.
+//
+// Credentials go to exactly the registry's host and port, and to a token server
+// on the same host or, over TLS, of the same registered domain, or one that
+// [Client.TokenServers] lists. Any other token server is asked anonymously, and
+// none that is on this machine or link-local is asked at all, unless the
+// registry is on loopback itself. Redirects and upload locations get nothing.
+// Neither errors nor the log hold credentials, tokens or the state of uploads.
 package oci

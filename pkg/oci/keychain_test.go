@@ -46,7 +46,7 @@ func auths(hosts ...string) string {
 }
 
 // R09, R10: credentials are for exactly their host, whatever looks like it.
-func TestCredentialsAreForTheExactHost(t *testing.T) {
+func TestR09R10CredentialsAreForTheExactHost(t *testing.T) {
 	k := oci.Keychain(write(t, t.TempDir()+"/a", auths("quay.io", "https://index.docker.io/v1/", "127.0.0.1:5000", "https://ghcr.io", "quay.io/poseidon")), nil)
 	for repository, want := range map[string]string{
 		"quay.io/a":                     "for quay.io",
@@ -82,9 +82,11 @@ func TestAuthFilesAreTakenInOrder(t *testing.T) {
 	at("xdg/containers/auth.json", "e.test")
 	at(".config/containers/auth.json", "f.test")
 	at(".docker/config.json", "g.test")
+	at("systemd/imgctl-auth.json", "h.test")
 	all := map[string]string{
 		"REGISTRY_AUTH_FILE": registry, "DOCKER_CONFIG": filepath.Join(home, "docker"), "XDG_RUNTIME_DIR": filepath.Join(home, "run"),
 		"XDG_CONFIG_HOME": filepath.Join(home, "xdg"), "HOME": home,
+		"CREDENTIALS_DIRECTORY": filepath.Join(home, "systemd"), "DOCKER_AUTH_CONFIG": auths("i.test"),
 	}
 	for _, tt := range []struct {
 		authfile string
@@ -93,10 +95,13 @@ func TestAuthFilesAreTakenInOrder(t *testing.T) {
 	}{
 		{explicit, nil, "a"},
 		{"", nil, "b"},
-		{"", []string{"REGISTRY_AUTH_FILE"}, "c"},
-		{"", []string{"REGISTRY_AUTH_FILE", "DOCKER_CONFIG"}, "deg"},
-		{"", []string{"REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"}, "fg"},
-		{"", []string{"REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "HOME"}, ""},
+		{"", []string{"REGISTRY_AUTH_FILE"}, "h"},
+		{"", []string{"REGISTRY_AUTH_FILE", "CREDENTIALS_DIRECTORY"}, "ci"},
+		{"", []string{"REGISTRY_AUTH_FILE", "CREDENTIALS_DIRECTORY", "DOCKER_CONFIG"}, "degi"},
+		{"", []string{"REGISTRY_AUTH_FILE", "CREDENTIALS_DIRECTORY", "DOCKER_AUTH_CONFIG"}, "c"},
+		{"", []string{"CREDENTIALS_DIRECTORY", "DOCKER_AUTH_CONFIG", "REGISTRY_AUTH_FILE", "DOCKER_CONFIG"}, "deg"},
+		{"", []string{"CREDENTIALS_DIRECTORY", "DOCKER_AUTH_CONFIG", "REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"}, "fg"},
+		{"", []string{"CREDENTIALS_DIRECTORY", "DOCKER_AUTH_CONFIG", "REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "HOME"}, ""},
 	} {
 		k := oci.Keychain(tt.authfile, func(key string) string {
 			for _, d := range tt.drop {
@@ -107,7 +112,7 @@ func TestAuthFilesAreTakenInOrder(t *testing.T) {
 			return all[key]
 		})
 		found := ""
-		for _, c := range "abcdefg" {
+		for _, c := range "abcdefghi" {
 			if got, err := user(t, k, string(c)+".test/x"); err != nil {
 				t.Error(err)
 			} else if got != "-" {
@@ -128,6 +133,7 @@ func TestAuthFileThatCannotBeUsedIsAnError(t *testing.T) {
 		"no colon":             {`{"auths":{"a.test":{"auth":"c2VjcmV0"}}}`, "not the base64"},
 		"too large":            {`{"auths":{}}` + strings.Repeat(" ", 1<<20), "larger than"},
 		"a helper with a path": {`{"credHelpers":{"a.test":"../../bin/secret"}}`, "without a path"},
+		"a mark and no more":   {"\xef\xbb\xbf{", "not the JSON"},
 		"no helper":            {`{"credHelpers":{"a.test":"imgctl-test-none"}}`, "docker-credential-imgctl-test-none"},
 	} {
 		k := oci.Keychain(write(t, filepath.Join(dir, name), tt.body), nil)
@@ -143,13 +149,18 @@ func TestAuthFileThatCannotBeUsedIsAnError(t *testing.T) {
 			t.Errorf("%s: got %q, %v", name, got, err)
 		}
 	}
+	open := write(t, filepath.Join(dir, "open"), auths("a.test"))
+	check(t, os.Chmod(open, 0o666))
+	if _, err := user(t, oci.Keychain(open, nil), "a.test/x"); err == nil || !strings.Contains(err.Error(), "everybody may write it") {
+		t.Errorf("got %v, want it refused", err)
+	}
 	if got, err := user(t, oci.Keychain(write(t, filepath.Join(dir, "empty"), ""), nil), "a.test/x"); err != nil || got != "-" {
 		t.Errorf("empty: got %q, %v", got, err)
 	}
 }
 
 // C06: a helper is asked for its host only, and its answer is bounded.
-func TestCredentialHelper(t *testing.T) {
+func TestC06CredentialHelper(t *testing.T) {
 	bin := t.TempDir()
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	for helper, script := range map[string]string{
@@ -158,12 +169,13 @@ func TestCredentialHelper(t *testing.T) {
 		"broken":  `echo "secret-on-stdout"; exit 1`,
 		"huge":    `yes secret | head -c 10000000`,
 		"strange": `echo '<html>secret'`,
+		"marked":  `read h; printf '\357\273\277{"Username":"helped %s","Secret":"s"}' "$h"`,
 	} {
 		check(t, os.WriteFile(filepath.Join(bin, "docker-credential-"+helper), []byte("#!/bin/sh\n"+script+"\n"), 0o755))
 		for _, where := range []string{`{"credHelpers":{"a.test":%q}}`, `{"credsStore":%q}`} {
 			got, err := user(t, oci.Keychain(write(t, filepath.Join(bin, "auth"), fmt.Sprintf(where, helper)), nil), "a.test/x")
 			switch helper {
-			case "good":
+			case "good", "marked":
 				if err != nil || got != "helped a.test" {
 					t.Errorf("%s: got %q, %v", helper, got, err)
 				}

@@ -36,7 +36,7 @@ func published(t *testing.T, o imgtest.RegistryOptions, size int) (*imgtest.Regi
 }
 
 // R11, R12: the digest is that of the bytes, whatever the header says.
-func TestManifestOfOtherBytesIsRefused(t *testing.T) {
+func TestR11R12ManifestOfOtherBytesIsRefused(t *testing.T) {
 	for name, edit := range map[string]func(*imgtest.Answer){
 		"one byte":  func(a *imgtest.Answer) { a.Body[len(a.Body)-2] ^= 1 },
 		"truncated": func(a *imgtest.Answer) { a.Body = a.Body[:len(a.Body)/2] },
@@ -61,7 +61,7 @@ func TestManifestOfOtherBytesIsRefused(t *testing.T) {
 }
 
 // R12: a body that is cut is an outage, not content.
-func TestManifestThatIsCutIsUnreachable(t *testing.T) {
+func TestR12ManifestThatIsCutIsUnreachable(t *testing.T) {
 	reg, repo, f := published(t, imgtest.RegistryOptions{}, 10)
 	reg.On(imgtest.Fault{Method: "GET", Path: "/manifests/", Cut: 20})
 	if _, err := repo.Manifest(t.Context(), f.digest(t)); !oci.Unreachable(err) {
@@ -76,7 +76,7 @@ const (
 )
 
 // R14, R33: what two readers could take for two things is neither.
-func TestManifestMustBeOneThing(t *testing.T) {
+func TestR14R33ManifestMustBeOneThing(t *testing.T) {
 	image := `"schemaVersion":2,"mediaType":"` + imageType + `","config":` + emptyDesc + `,"layers":[` + emptyDesc + `]`
 	index := `"schemaVersion":2,"mediaType":"` + indexType + `","manifests":[]`
 	for name, tt := range map[string]struct{ contentType, body, want string }{
@@ -123,7 +123,7 @@ func TestManifestMustBeOneThing(t *testing.T) {
 }
 
 // R16: at the limit is read, one byte more is not, declared or not.
-func TestManifestIsBounded(t *testing.T) {
+func TestR16ManifestIsBounded(t *testing.T) {
 	reg, repo, _ := published(t, imgtest.RegistryOptions{}, 10)
 	head := `{"schemaVersion":2,"mediaType":"` + indexType + `","manifests":[],"annotations":{"x":"`
 	body := head + strings.Repeat("x", oci.MaxManifest-len(head)-3) + `"}}`
@@ -214,7 +214,7 @@ func TestPlatformThatIsThereTwiceIsRefused(t *testing.T) {
 }
 
 // R19: a blob is read to its size and not a byte further.
-func TestBlobIsWhatItsDescriptorSays(t *testing.T) {
+func TestR19BlobIsWhatItsDescriptorSays(t *testing.T) {
 	reg, repo, f := published(t, imgtest.RegistryOptions{}, 1000)
 	good := v1.Descriptor{MediaType: types.OCILayer, Size: 1000, Digest: digestOf(f.layers[0].body)}
 	with := func(size int64) v1.Descriptor { d := good; d.Size = size; return d }
@@ -263,7 +263,7 @@ func readAll(t *testing.T, repo *oci.Repository, d v1.Descriptor) ([]byte, error
 }
 
 // R08: a descriptor may name other places; they are never asked.
-func TestURLsOfADescriptorAreNotFetched(t *testing.T) {
+func TestR08URLsOfADescriptorAreNotFetched(t *testing.T) {
 	_, repo, _ := published(t, imgtest.RegistryOptions{}, 10)
 	elsewhere := imgtest.StartRegistry(t, imgtest.RegistryOptions{Addr: "127.0.0.2:0"})
 	elsewhere.On(imgtest.Fault{Status: 200, Body: "layer"})
@@ -351,7 +351,7 @@ func TestDeadRegistryIsOneShortLine(t *testing.T) {
 }
 
 // R40: the text of an answer is made safe to print, and holds no credentials.
-func TestAnswerIsMadeSafeToPrint(t *testing.T) {
+func TestR40AnswerIsMadeSafeToPrint(t *testing.T) {
 	reg := imgtest.StartRegistry(t, imgtest.RegistryOptions{User: "robot", Password: "hunter2-hunter2"})
 	c := newClient()
 	c.Keychain = oci.Keychain(authFile(t, reg.Host(), "robot", "hunter2-hunter2"), func(string) string { return "" })
@@ -385,7 +385,7 @@ func authFile(t *testing.T, host, user, password string) string {
 }
 
 // R06: credentials stay with the host and port that they are for.
-func TestCredentialsDoNotFollowARedirect(t *testing.T) {
+func TestR06CredentialsDoNotFollowARedirect(t *testing.T) {
 	o := imgtest.RegistryOptions{User: "robot", Password: "hunter2"}
 	for _, addr := range []string{"127.0.0.1:0", "127.0.0.2:0"} { // another port, another host
 		reg := imgtest.StartRegistry(t, o)

@@ -13,7 +13,7 @@ const (
 )
 
 // R10, C07: every spelling of a name has one canonical form.
-func TestReferenceHasOneCanonicalForm(t *testing.T) {
+func TestR10ReferenceHasOneCanonicalForm(t *testing.T) {
 	for in, want := range map[string]string{
 		"quay.io/poseidon/kubelet":                   "quay.io/poseidon/kubelet",
 		"quay.io/poseidon/kubelet:v1.36.2":           "quay.io/poseidon/kubelet:v1.36.2",
@@ -56,7 +56,7 @@ func TestReferenceHasOneCanonicalForm(t *testing.T) {
 }
 
 // C07, R09, R18: what is not clearly one reference is none.
-func TestReferenceThatCouldBeMisreadIsRefused(t *testing.T) {
+func TestC07ReferenceThatCouldBeMisreadIsRefused(t *testing.T) {
 	for name, in := range map[string]string{
 		"empty":                "",
 		"Cyrillic a in host":   "quаy.io/poseidon/kubelet",
@@ -105,7 +105,7 @@ func TestReferenceThatCouldBeMisreadIsRefused(t *testing.T) {
 }
 
 // C05: credentials in a reference are refused, and nowhere repeated.
-func TestCredentialsInAReferenceAreNotRepeated(t *testing.T) {
+func TestC05CredentialsInAReferenceAreNotRepeated(t *testing.T) {
 	for _, in := range []string{
 		"robot:hunter2@quay.io/poseidon/kubelet", "https://robot:hunter2@quay.io/kubelet", "robot:hunter2@quay.io", "hunter2@quay.io/kubelet:v1",
 		"robot:hunter2@[::1]:5000/a@sha256:" + hexA, "rob/ot:hunter2@quay.io/a", "röbot:hunter2@quay.io/a",
