@@ -240,18 +240,8 @@ func (a *authorizer) rejected(resp *http.Response) error {
 	return err
 }
 
-// wantsPush and alsoPulls are in the context of a request that needs more than
-// to read from its repository.
-type (
-	wantsPush struct{}
-	alsoPulls struct{}
-)
-
-// withPull returns a context whose requests may also read from another
-// repository of the same registry, as mounting a blob needs it.
-func withPull(ctx context.Context, repo string) context.Context {
-	return context.WithValue(ctx, alsoPulls{}, repo)
-}
+// wantsPush is in the context of a request that needs more than to read.
+type wantsPush struct{}
 
 // actionPattern is for what a registry may ask for besides pulling and pushing.
 var actionPattern = regexp.MustCompile(`^([a-z]{1,16}|\*)$`)
@@ -275,7 +265,7 @@ func (a *authorizer) scope(req *http.Request) string {
 	delete(actions, "pull")
 	list := append([]string{"pull"}, slices.Sorted(maps.Keys(actions))...)
 	text := "repository:" + a.repo + ":" + strings.Join(list, ",")
-	if from, ok := req.Context().Value(alsoPulls{}).(string); ok && from != a.repo {
+	if from := req.URL.Query().Get("from"); from != "" && from != a.repo { // a blob is mounted from there
 		text += " repository:" + from + ":pull"
 	}
 	return text
