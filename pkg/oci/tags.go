@@ -66,16 +66,12 @@ func (g *registry) tagsPage(ctx context.Context, at *url.URL) ([]string, *url.UR
 	if err != nil {
 		return nil, nil, badContent(op, g.name, "header Link: not a URL")
 	}
-	resp, err := g.do(ctx, op, g.name, req)
+	resp, body, err := g.document(ctx, op, g.name, req)
 	if err != nil {
 		return nil, nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
 		return nil, nil, answerError(op, g.name, resp)
-	}
-	body, err := readDocument(ctx, op, g.name, resp)
-	if err != nil {
-		return nil, nil, err
 	}
 	page, err := parseTags(body)
 	if err != nil {
