@@ -148,7 +148,7 @@ func (c *buildCmd) finish(ctx context.Context, result *build.Result) (builtIndex
 // write puts an index into the layout.
 func (c *buildCmd) write(ctx context.Context, result *build.Result) error {
 	to := oci.Destination{Repository: "oci:" + c.out}
-	_, err := c.registries().Publish(ctx, oci.Release{Subject: result.Index, Tags: []string{result.Target.Tag()}, Overwrite: true}, to)
+	_, err := c.registries().Publish(ctx, oci.Release{Subject: result.Index, Tags: []string{result.Target.Tag()}, Overwrite: "a build replaces the one before"}, to)
 	return err
 }
 

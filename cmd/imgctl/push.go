@@ -16,32 +16,35 @@ import (
 type pushResult struct {
 	strict.Header
 	Digest       string            `json:"digest"`
+	Overwrite    string            `json:"overwrite,omitempty"` // why tags were moved that pointed elsewhere
 	Destinations []pushDestination `json:"destinations"`
 }
 
 type pushDestination struct {
-	Repository string   `json:"repository"`
-	Tags       []string `json:"tags,omitempty"`
-	Uploaded   int      `json:"uploaded"` // blobs and manifests that were sent
-	Present    int      `json:"present"`  // that were there
-	Bytes      int64    `json:"bytes"`    // of what was sent
-	Error      string   `json:"error,omitempty"`
+	Repository string        `json:"repository"`
+	Tags       []string      `json:"tags,omitempty"`
+	Replaced   []replacedTag `json:"replaced,omitempty"`
+	Uploaded   int           `json:"uploaded"`          // blobs and manifests that were sent
+	Mounted    int           `json:"mounted,omitempty"` // blobs that the registry took from another repository
+	Present    int           `json:"present"`           // that were there
+	Bytes      int64         `json:"bytes"`             // of what was sent
+	Error      string        `json:"error,omitempty"`
 }
 
 // printReceipts prints what happened at each destination, and returns err, with
 // which all of it ended.
-func (a *app) printReceipts(kind string, h v1.Hash, receipts []oci.Receipt, err error) error {
+func (a *app) printReceipts(kind string, h v1.Hash, overwrite string, receipts []oci.Receipt, err error) error {
 	if len(receipts) == 0 {
 		return err
 	}
 	p := a.printer()
-	r := pushResult{Header: header(kind), Digest: h.String()}
+	r := pushResult{Header: header(kind), Digest: h.String(), Overwrite: overwrite}
 	for _, rc := range receipts {
-		d := pushDestination{Repository: rc.Repository, Tags: rc.Tags, Uploaded: rc.Uploaded, Present: rc.Present, Bytes: rc.Bytes}
+		d := pushDestination{Repository: rc.Repository, Tags: rc.Tags, Replaced: replacedTags(rc), Uploaded: rc.Uploaded, Mounted: rc.Mounted, Present: rc.Present, Bytes: rc.Bytes}
 		if rc.Err != nil {
 			d.Error = oneLine(rc.Err.Error())
 		} else {
-			p.line("done", "%s  %d of %d new, %s  %s", rc.Repository, rc.Uploaded, rc.Uploaded+rc.Present, bytesText(rc.Bytes), tookText(rc.Took))
+			p.line("done", "%s  %d of %d new, %s  %s", rc.Repository, rc.Uploaded, rc.Uploaded+rc.Mounted+rc.Present, bytesText(rc.Bytes), tookText(rc.Took))
 		}
 		r.Destinations = append(r.Destinations, d)
 		if rc.Err == nil && a.output != "json" {
@@ -56,10 +59,11 @@ func (a *app) printReceipts(kind string, h v1.Hash, receipts []oci.Receipt, err 
 
 type pushCmd struct {
 	*app
-	accept policyFlags
-	tags   []string
-	src    string
-	to     []string
+	accept    policyFlags
+	tags      []string
+	overwrite string // why
+	src       string
+	to        []string
 }
 
 func newPush(a *app) *cobra.Command {
@@ -81,6 +85,7 @@ missing. Without --tag it is reachable by digest only, ready to be signed; with
 	}
 	c.accept.register(cmd.Flags())
 	cmd.Flags().StringArrayVar(&c.tags, "tag", nil, "`tag` that is moved once the content has passed the policy (repeatable)")
+	cmd.Flags().StringVar(&c.overwrite, "overwrite", "", "move tags that point at something else, for this `reason`, which is recorded (loosens a check)")
 	return cmd
 }
 
@@ -94,7 +99,7 @@ func (c *pushCmd) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r := oci.Release{Subject: subject, Tags: c.tags}
+	r := oci.Release{Subject: subject, Tags: c.tags, Overwrite: c.overwrite}
 	var to []oci.Destination
 	for _, name := range c.to {
 		to = append(to, oci.Destination{Repository: name})
@@ -105,7 +110,7 @@ func (c *pushCmd) run(ctx context.Context) error {
 		}
 	}
 	receipts, err := reg.Publish(ctx, r, to...)
-	return c.printReceipts("Pushed", h, receipts, err)
+	return c.printReceipts("Pushed", h, c.overwrite, receipts, err)
 }
 
 // check applies the policy to what one repository holds.

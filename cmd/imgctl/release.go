@@ -10,16 +10,17 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/imgctl/imgctl/pkg/oci"
 )
 
 type releaseCmd struct {
 	*app
-	from   inputFlags
-	file   string
-	dryRun bool
+	from      inputFlags
+	file      string
+	dryRun    bool
+	heal      bool
+	overwrite string // why
 }
 
 func newRelease(a *app) *cobra.Command {
@@ -33,12 +34,18 @@ new digest, and at the very end move the tags.
 
 A release can be interrupted anywhere: run it again and it goes on. Nothing that a
 registry has is uploaded again, and no tag ever points at something that was not
-read back from that registry and verified against the policy.
+read back from that registry and verified against the policy. Before the first tag
+moves, release.lock.json says which digests get which tags where ("pending"); a run
+that would give those tags to something else is refused until that is finished.
+
+--heal finishes what release.lock.json says is pending or lagging, from a destination
+that has it, and asks every other one for every blob. It builds and signs nothing.
 
 stdout is repository@digest, one a line; everything else is on stderr. The digests,
 their tags and destinations are recorded in release.lock.json.`,
 		Example: `  imgctl release --dry-run
   IMGCTL_KEY_PASSWORD=… imgctl release
+  imgctl release --heal
   imgctl release --file release.yaml --json`,
 		Args: exactArgs(0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return wrap("release", c.run(cmd.Context())) },
@@ -52,6 +59,9 @@ their tags and destinations are recorded in release.lock.json.`,
 
 func (c *releaseCmd) run(ctx context.Context) error {
 	began := c.now()
+	if c.heal {
+		return c.runHeal(ctx, began)
+	}
 	r, err := c.loadRelease(ctx, c.file, !c.dryRun)
 	if err != nil {
 		return err
@@ -69,24 +79,15 @@ func (c *releaseCmd) run(ctx context.Context) error {
 	if c.dryRun {
 		return c.printPlan(plan)
 	}
-	products, err := c.publishAll(ctx, r, reg, p)
+	products, err := c.makeProducts(ctx, r, p)
 	if err != nil {
 		return err
 	}
-	lock := newReleaseLock(products)
-	if err := lock.save(releaseLockPath(c.file)); err != nil {
-		return err
-	}
-	c.summarise(products, p, c.now().Sub(began))
-	if err := c.printReleased(lock); err != nil {
-		return err
-	}
-	return reported(lagging(products))
+	return c.publish(ctx, r, reg, products, began)
 }
 
-// publishAll makes the image, then the bundles that are pinned to it, publishes
-// all of them by digest side by side, and only then moves the tags.
-func (c *releaseCmd) publishAll(ctx context.Context, r *release, reg *oci.Client, p *printer) ([]*product, error) {
+// makeProducts makes the images, then the bundles that are pinned to them.
+func (c *releaseCmd) makeProducts(ctx context.Context, r *release, p *printer) ([]*product, error) {
 	images, err := c.makeImages(ctx, r, p)
 	if err != nil {
 		return nil, err
@@ -97,61 +98,91 @@ func (c *releaseCmd) publishAll(ctx context.Context, r *release, reg *oci.Client
 		if err != nil {
 			return nil, err
 		}
-		image := images[slices.Index(r.targets, t)]
-		bundle, err := makeBundle(ctx, r, b, image)
+		bundle, err := makeBundle(ctx, r, b, images[slices.Index(r.targets, t)])
 		if err != nil {
 			return nil, err
 		}
 		products = append(products, bundle)
 	}
-	if err := checkTags(ctx, reg, products); err != nil {
-		return nil, err
-	}
-	var g errgroup.Group // what one has brought serves the next run, also when another fails
-	for _, pr := range products {
-		g.Go(func() error { return c.publish(ctx, r, reg, pr, p) })
-	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	return products, moveTags(ctx, reg, products, p)
+	return products, nil
 }
 
-// publish brings one product to all its destinations, by digest.
-func (c *releaseCmd) publish(ctx context.Context, r *release, reg *oci.Client, pr *product, p *printer) error {
-	receipts, err := reg.Publish(ctx, oci.Release{
-		Subject:     pr.subject,
-		Attachments: pr.attachments,
-		Signatures:  pr.signatures(r.signers, r.formats),
-		Check:       pr.check(r.policy, c.now),
-	}, pr.to...)
-	pr.receipts = receipts
-	for _, rc := range receipts {
+// publish brings all products to all destinations as one transaction, and
+// records it: before the first tag moves, and when it is over.
+func (c *releaseCmd) publish(ctx context.Context, r *release, reg *oci.Client, products []*product, began time.Time) error {
+	path := releaseLockPath(c.file)
+	lock := newReleaseLock(products, c.overwrite)
+	if err := lock.mayFollow(path, c.overwrite); err != nil {
+		return err
+	}
+	t := oci.Transaction{Quorum: r.file.Quorum, Commit: func(context.Context) error { return lock.save(path) }}
+	for _, pr := range products {
+		t.Parts = append(t.Parts, pr.consignment(r, c.overwrite, c.now))
+	}
+	receipts, err := reg.PublishAll(ctx, t)
+	p := c.printer()
+	for i := range receipts {
+		products[i].receipts = receipts[i]
+		c.printSteps(products[i], p)
+	}
+	if err != nil {
+		return hintChanged(err)
+	}
+	lock.settle(receipts)
+	if err := lock.save(path); err != nil {
+		return err
+	}
+	c.summarise(products, p, c.now().Sub(began))
+	if err := c.printReleased(lock); err != nil {
+		return err
+	}
+	return reported(lagging(receipts))
+}
+
+// hintChanged says what to do about a released tag that points elsewhere.
+func hintChanged(err error) error {
+	var changed *oci.Changed
+	if !errors.As(err, &changed) {
+		return err
+	}
+	return hint(err, "a released tag is not moved: release another version, or find out who pushed %s", shortDigest(changed.Got.String()))
+}
+
+// printSteps says what happened to one product at each destination.
+func (c *releaseCmd) printSteps(pr *product, p *printer) {
+	for _, rc := range pr.receipts {
 		if rc.Err != nil {
 			p.line("push", "%s  %v", rc.Repository, rc.Err)
 			continue
 		}
 		p.line("push", "%s  %d of %d blobs new, %s  signed, read back, verified  %s", rc.Repository,
-			rc.Uploaded, rc.Uploaded+rc.Present, bytesText(rc.Bytes), tookText(rc.Took))
+			rc.Uploaded, rc.Uploaded+rc.Mounted+rc.Present, bytesText(rc.Bytes), tookText(rc.Took))
+		for _, tag := range rc.Tags {
+			p.line("tag", "%s:%s  %s", rc.Repository, tag, shortDigest(pr.digest.String()))
+		}
 	}
-	return err
 }
 
-// lagging is the error of a release whose best-effort destinations are not all done.
-func lagging(products []*product) error {
+// lagging is the error of a release that stands, but not everywhere.
+func lagging(receipts [][]oci.Receipt) error {
 	var errs []error
-	for _, pr := range products {
-		for _, rc := range pr.receipts {
-			if rc.Err != nil {
-				errs = append(errs, rc.Err)
+	places := make(map[string]bool)
+	for _, part := range receipts {
+		for _, rc := range part {
+			if rc.Err == nil {
+				continue
+			}
+			places[rc.Repository] = true
+			if !oci.Held(rc.Err) {
+				errs = append(errs, fmt.Errorf("%s: %w", rc.Repository, rc.Err))
 			}
 		}
 	}
-	if len(errs) == 0 {
+	if len(places) == 0 {
 		return nil
 	}
-	return hint(coded(exitPartial, fmt.Errorf("%d best-effort destinations lag: %w", len(errs), errors.Join(errs...))),
-		"run the same command again: it finishes what is missing")
+	return hint(coded(exitPartial, fmt.Errorf("%d repositories lag: %w", len(places), errors.Join(errs...))),
+		"imgctl release --heal finishes what is missing")
 }
 
 func (c *releaseCmd) summarise(products []*product, p *printer, took time.Duration) {

@@ -20,7 +20,8 @@ type releaseFile struct {
 	Image         string               `yaml:"image"`   // directory of an image spec and its lock
 	Bundles       []string             `yaml:"bundles"` // directories of bundle specs, pinned to the image
 	Destinations  []releaseDestination `yaml:"destinations"`
-	Tags          []string             `yaml:"tags"` // templates: {version} tags the index, {version}-{arch} each platform; a variant's name follows the version
+	Quorum        int                  `yaml:"quorum"` // how many required destinations make a release; 0: all
+	Tags          []string             `yaml:"tags"`   // templates: {version} tags the index, {version}-{arch} each platform; a variant's name follows the version
 	Signers       []signerFile         `yaml:"signers"`
 	Formats       []string             `yaml:"formats"` // absent: bundle and legacy
 	Policy        string               `yaml:"policy"`
@@ -120,15 +121,20 @@ func (f *releaseFile) check(path string) error {
 	if _, err := parseFormats(f.Formats); err != nil {
 		return fail("%v", err)
 	}
-	required := false
+	required := 0
 	for i, d := range f.Destinations {
 		if _, err := oci.ParseReference(d.Repository); err != nil {
 			return fail("destinations[%d].repository: %v", i, err)
 		}
-		required = required || !d.BestEffort
+		if !d.BestEffort {
+			required++
+		}
 	}
-	if !required {
+	if required == 0 {
 		return fail("destinations: every one is bestEffort, want one that is required")
+	}
+	if f.Quorum < 0 || f.Quorum > required {
+		return fail("quorum: got %d, want 1 to %d, the required destinations; without it all must be done", f.Quorum, required)
 	}
 	for i, t := range f.Tags {
 		rest := strings.NewReplacer("{version}", "v", "{arch}", "a").Replace(t)

@@ -33,6 +33,25 @@ type product struct {
 	receipts    []oci.Receipt
 }
 
+// consignment is what goes to the product's destinations.
+func (pr *product) consignment(r *release, overwrite string, now func() time.Time) oci.Consignment {
+	parts := make(map[v1.Hash][]string)
+	for _, h := range pr.platforms {
+		if len(pr.tags[h]) > 0 {
+			parts[h] = pr.tags[h]
+		}
+	}
+	return oci.Consignment{To: pr.to, Release: oci.Release{
+		Subject:     pr.subject,
+		Attachments: pr.attachments,
+		Signatures:  pr.signatures(r.signers, r.formats),
+		Check:       pr.check(r.policy, now),
+		Tags:        pr.tags[pr.digest],
+		PartTags:    parts,
+		Overwrite:   overwrite,
+	}}
+}
+
 // digests lists what is signed: the subject and, of an index, each child.
 func (pr *product) digests() []v1.Hash {
 	return append([]v1.Hash{pr.digest}, sortedValues(pr.platforms)...)
@@ -268,84 +287,6 @@ func readBack(v *verify.Verifier, nameOf func(repository string) string) func(co
 		_, err := v.Verify(ctx, verify.Subject{Repository: nameOf(from.String()), Digest: h}, from)
 		return err
 	}
-}
-
-// checkTags finds, before anything is uploaded, a tag that points elsewhere and a
-// required destination that cannot be asked.
-func checkTags(ctx context.Context, reg *oci.Client, products []*product) error {
-	return eachTag(products, func(pr *product, to oci.Destination, tag string, want v1.Hash) error {
-		if to.BestEffort {
-			return nil // its receipt will say
-		}
-		repo, err := reg.Repository(to.Repository)
-		if err != nil {
-			return err
-		}
-		got, err := repo.Resolve(ctx, tag)
-		switch {
-		case oci.NotFound(err), err == nil && got.Digest == want:
-			return nil
-		case err != nil:
-			return err
-		}
-		return hint(&oci.Changed{Repository: repo.String(), Tag: tag, Got: got.Digest, Want: want},
-			"a released tag is not moved: release another version, or find out who pushed %s", shortDigest(got.Digest.String()))
-	})
-}
-
-// moveTags points every tag at what was verified. A best-effort destination that
-// refuses is noted in its receipt.
-func moveTags(ctx context.Context, reg *oci.Client, products []*product, p *printer) error {
-	return eachTag(products, func(pr *product, to oci.Destination, tag string, h v1.Hash) error {
-		rc := pr.receipt(to)
-		if rc == nil || rc.Err != nil {
-			return nil
-		}
-		repo, err := reg.Repository(to.Repository)
-		if err != nil {
-			return err
-		}
-		err = repo.Tag(ctx, tag, h)
-		if err != nil && to.BestEffort {
-			rc.Err = err
-			return nil
-		}
-		if err == nil {
-			p.line("tag", "%s:%s  %s", to.Repository, tag, shortDigest(h.String()))
-		}
-		return err
-	})
-}
-
-func (pr *product) receipt(to oci.Destination) *oci.Receipt {
-	for i := range pr.receipts {
-		if pr.receipts[i].Repository == to.Repository {
-			return &pr.receipts[i]
-		}
-	}
-	return nil
-}
-
-// eachTag calls fn for every product, destination and tag: the destinations side
-// by side, and at each the tags in an order in which what is visible is whole:
-// the platforms' before the index's, the image's before those of the bundles.
-func eachTag(products []*product, fn func(pr *product, to oci.Destination, tag string, h v1.Hash) error) error {
-	var g errgroup.Group
-	for i := range products[0].to {
-		g.Go(func() error {
-			for _, pr := range products {
-				for _, h := range append(sortedValues(pr.platforms), pr.digest) {
-					for _, tag := range pr.tags[h] {
-						if err := fn(pr, pr.to[i], tag, h); err != nil {
-							return err
-						}
-					}
-				}
-			}
-			return nil
-		})
-	}
-	return g.Wait()
 }
 
 // describe is the descriptor of what is published.

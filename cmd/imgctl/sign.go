@@ -135,7 +135,7 @@ func (c *signCmd) run(ctx context.Context) error {
 		return err
 	}
 	receipts, err := signAt(ctx, reg, repo, h, sign.Keep(signer, repo), formats)
-	return c.printReceipts("Signed", h, receipts, err)
+	return c.printReceipts("Signed", h, "", receipts, err)
 }
 
 // signAt signs one artifact and its children where it is.

@@ -17,7 +17,7 @@ type syncCmd struct {
 	*app
 	accept    policyFlags
 	dryRun    bool
-	overwrite bool
+	overwrite string // why
 	src       string
 	to        []string
 }
@@ -42,7 +42,7 @@ asked, and only then does the tag move.`,
 	f := cmd.Flags()
 	c.accept.register(f)
 	f.BoolVar(&c.dryRun, "dry-run", false, "print the plan and change nothing")
-	f.BoolVar(&c.overwrite, "overwrite", false, "move tags that point at something else (loosens a check)")
+	f.StringVar(&c.overwrite, "overwrite", "", "move tags that point at something else, for this `reason`, which is recorded (loosens a check)")
 	return cmd
 }
 
@@ -70,7 +70,7 @@ func (c *syncCmd) run(ctx context.Context) error {
 	}
 	receipts, err := plan.Apply(ctx, reg, v)
 	h, hashErr := v1.NewHash(plan.Digest)
-	return errors.Join(hashErr, c.printReceipts("Synced", h, receipts, err))
+	return errors.Join(hashErr, c.printReceipts("Synced", h, c.overwrite, receipts, err))
 }
 
 func (c *syncCmd) printPlan(plan mirror.Plan) error {

@@ -55,7 +55,7 @@ func (p Plan) apply(ctx context.Context, reg *oci.Client, v *verify.Verifier, fr
 	digest := p.verified.Digest()
 	r := oci.Receipt{Repository: c.Destination, Digest: digest, Present: c.Present}
 	var changed *oci.Changed
-	if c.Err != nil && !(p.Overwrite && errors.As(c.Err, &changed)) {
+	if c.Err != nil && !(p.Overwrite != "" && errors.As(c.Err, &changed)) {
 		r.Err = c.Err
 		return r
 	}
@@ -102,7 +102,7 @@ func (p Plan) tag(ctx context.Context, to *oci.Repository, tag string, digest v1
 	switch {
 	case tag == "":
 		return nil
-	case p.Overwrite:
+	case p.Overwrite != "":
 		return to.Retag(ctx, tag, digest)
 	}
 	return to.Tag(ctx, tag, digest)

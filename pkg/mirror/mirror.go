@@ -33,8 +33,9 @@ type Plan struct {
 	Report verify.Report `json:"report"` // who vouched for it
 	Copies []Copy        `json:"copies"` // one for each destination, in the given order
 
-	// Overwrite lets [Plan.Apply] move tags that point at something else.
-	Overwrite bool `json:"overwrite"`
+	// Overwrite is why [Plan.Apply] moves tags that point at something else; "":
+	// it does not.
+	Overwrite string `json:"overwrite,omitempty"`
 
 	verified *verify.Verified
 }

@@ -258,7 +258,7 @@ func TestForeignTagIsNotMoved(t *testing.T) {
 	}
 	w.standsAlone(t, b)
 
-	p.Overwrite = true
+	p.Overwrite = "a test"
 	if _, err := p.Apply(t.Context(), w.client, w.verifier); err != nil {
 		t.Fatal(err)
 	}

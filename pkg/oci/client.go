@@ -46,6 +46,7 @@ type Client struct {
 	mu       sync.Mutex
 	network  *wire
 	backends map[string]backend // by canonical name, so that a token is fetched once
+	shelf    shelf
 }
 
 // Event is progress of one object on its way to one repository.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +22,11 @@ type CopyOptions struct {
 	// Check is that of [Release]: it decides whether the copy, read back from
 	// the destination, is good. nil: all manifests must read back as they are.
 	Check func(ctx context.Context, r *Repository, h v1.Hash) error
+	// Thorough is that of [Release].
+	Thorough bool
+	// WithoutSignatureTags leaves the ".sig" tags out: what they sign names the
+	// repository that it was made for.
+	WithoutSignatureTags bool
 }
 
 // Copy brings the manifest h with everything that belongs to it from src to
@@ -36,12 +43,36 @@ func (c *Client) Copy(ctx context.Context, src *Repository, h v1.Hash, dst *Repo
 	if err != nil {
 		return Receipt{Repository: dst.name, Digest: h, Err: err}, err
 	}
-	err = d.run(ctx, o.Check, newGate(1).pass(true), newGate(1).pass(true))
-	if err != nil {
+	d.ship.check, d.thorough = o.Check, o.Thorough
+	if o.WithoutSignatureTags {
+		d.ship.dropSignatureTags()
+	}
+	if err = d.alone(ctx); err != nil {
 		err = fmt.Errorf("copy %s to %s: %w", object(src.name, h.String()), dst, err)
 	}
 	d.receipt.Took, d.receipt.Err = time.Since(start), err
 	return d.receipt, err
+}
+
+// dropSignatureTags leaves out what names the repository that it was made for.
+func (s *shipment) dropSignatureTags() {
+	all := s.legacy
+	s.legacy = func(ctx context.Context, r *Repository) (map[string]*parcel, error) {
+		tags, err := all(ctx, r)
+		maps.DeleteFunc(tags, func(tag string, _ *parcel) bool { return strings.HasSuffix(tag, ".sig") })
+		return tags, err
+	}
+}
+
+// alone is a delivery that waits for no other.
+func (d *delivery) alone(ctx context.Context) error {
+	defer d.settleAll()
+	for _, do := range []func(context.Context) error{d.prepare, d.bring, d.check, d.tag} {
+		if err := do(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // PlanCopy returns what [Client.Copy] would do, in order, including what it
@@ -73,7 +104,10 @@ func (c *Client) copying(ctx context.Context, src *Repository, h v1.Hash, dst *R
 	if err != nil {
 		return fail(err)
 	}
-	return c.newDelivery(dst, ship, newHub(ctx)), nil
+	for _, b := range sources(slices.Concat(ship.stages()...)) {
+		c.shelf.note(src, b.desc.Digest)
+	}
+	return c.newDelivery(dst, ship, &common{hub: newHub(ctx)}), nil
 }
 
 // loader reads a graph of manifests.

@@ -3,8 +3,10 @@ package oci
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"time"
 
@@ -21,7 +23,7 @@ func (d *delivery) prepare(ctx context.Context) error {
 	if err := d.survey(ctx); err != nil {
 		return err
 	}
-	for _, b := range d.blobs {
+	for _, b := range d.missing {
 		d.tickets[b.desc.Digest] = d.hub.expect(b)
 	}
 	return nil
@@ -69,7 +71,7 @@ func (d *delivery) uploadAll(ctx context.Context) error {
 		})
 	}
 	var small, large []source
-	for _, b := range d.blobs {
+	for _, b := range d.missing {
 		if b.desc.Size <= smallBlob {
 			small = append(small, b)
 		} else {
@@ -83,11 +85,28 @@ func (d *delivery) uploadAll(ctx context.Context) error {
 	return g.Wait()
 }
 
-// upload sends one blob that the hub expects.
+// upload sends one blob that the hub expects, unless it is found on the shelf.
 func (d *delivery) upload(ctx context.Context, b source) error {
 	t := d.tickets[b.desc.Digest]
 	defer t.settle()
-	return d.send(ctx, b, t.open)
+	at, first := d.client.shelf.claim(d.repo, b.desc.Digest)
+	if first {
+		err := d.send(ctx, b, t.open)
+		at.done(err == nil)
+		return err
+	}
+	t.settle() // nobody waits for us: if we read it, then alone
+	taken, err := d.take(ctx, b, at)
+	if taken || err != nil {
+		return err
+	}
+	return d.send(ctx, b, func() (io.ReadCloser, error) {
+		rc, err := b.open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return newVerifier(rc, b.desc, "blob "+b.desc.Digest.String()+" as it was read"), nil
+	})
 }
 
 // send sends one blob.
@@ -141,13 +160,27 @@ func (d *delivery) putAll(ctx context.Context, stage []*parcel) error {
 
 func (d *delivery) put(ctx context.Context, p *parcel, verb string) error {
 	if err := d.repo.back.putManifest(ctx, p.digest().String(), p.manifest); err != nil {
-		return err
+		return d.refusal(p, err)
 	}
 	m := p.manifest.Descriptor
 	d.sent(m.Size)
 	d.client.progress(Event{Repository: d.repo.name, Verb: verb, Digest: m.Digest, Done: m.Size, Total: m.Size})
 	d.client.log().Info("put", "repo", d.repo.name, "digest", m.Digest, "type", m.MediaType)
 	return nil
+}
+
+// refusal names what a registry that knows only some types of content does not
+// take: 400, 405 or 415, with or without a reason.
+func (d *delivery) refusal(p *parcel, err error) error {
+	var answer *statusError
+	if !errors.As(err, &answer) || !slices.Contains([]int{http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusUnsupportedMediaType}, answer.code) {
+		return err
+	}
+	what := p.listed.ArtifactType
+	if p.subject == (v1.Hash{}) && what == "" {
+		what = string(p.listed.MediaType)
+	}
+	return &fault{kind: unsupported, op: "put", object: what, err: fmt.Errorf("the registry of %s does not take it: %w", d.repo, err)}
 }
 
 // sent counts for the receipt.
@@ -176,8 +209,11 @@ func (d *delivery) attachAll(ctx context.Context) error {
 }
 
 // check reads back what was brought, with the release's own check or ours.
-func (d *delivery) check(ctx context.Context, check func(context.Context, *Repository, v1.Hash) error) error {
-	if check != nil {
+func (d *delivery) check(ctx context.Context) error {
+	if d.nothingToDo() {
+		return nil
+	}
+	if check := d.ship.check; check != nil {
 		if err := check(ctx, d.repo, d.ship.root.digest()); err != nil {
 			return fmt.Errorf("check %s@%s: %w", d.repo, d.ship.root.digest(), err)
 		}
@@ -205,27 +241,47 @@ func (d *delivery) check(ctx context.Context, check func(context.Context, *Repos
 	return g.Wait()
 }
 
-// tag moves the tags, or where there are none sees to it that the root stays.
+// tag moves the tags, those of parts before those of the whole, or where there
+// are none sees to it that the root stays.
 func (d *delivery) tag(ctx context.Context) error {
-	root := d.ship.root.manifest
 	if len(d.tags) == 0 {
-		return d.repo.back.keep(ctx, root)
+		return d.repo.back.keep(ctx, d.ship.root.manifest)
 	}
-	g, gctx := errgroup.WithContext(ctx)
-	for _, tag := range d.move {
-		g.Go(func() error {
-			moved, err := d.repo.moveTo(gctx, tag, root, d.overwrite)
-			if moved {
-				d.sent(0)
-				d.client.progress(Event{Repository: d.repo.name, Verb: "tag", Digest: root.Descriptor.Digest, Done: 1, Total: 1})
-				d.client.log().Info("tagged", "repo", d.repo.name, "tag", tag, "digest", root.Descriptor.Digest)
-			}
+	if len(d.move) > 0 {
+		if err := d.commit(); err != nil {
 			return err
-		})
+		}
 	}
-	if err := g.Wait(); err != nil {
+	ofRoot := func(t tagging) bool { return t.parcel == d.ship.root }
+	whole := max(0, slices.IndexFunc(d.move, ofRoot))
+	for _, stage := range [][]tagging{d.move[:whole], d.move[whole:]} {
+		g, gctx := errgroup.WithContext(ctx)
+		for _, t := range stage {
+			g.Go(func() error { return d.moveTag(gctx, t) })
+		}
+		if err := g.Wait(); err != nil {
+			return err
+		}
+	}
+	for _, t := range d.tags {
+		d.receipt.Tags = append(d.receipt.Tags, t.tag)
+	}
+	return nil
+}
+
+func (d *delivery) moveTag(ctx context.Context, t tagging) error {
+	m := t.parcel.manifest
+	was, moved, err := d.repo.moveTo(ctx, t.tag, m, d.overwrite != "")
+	if err != nil || !moved {
 		return err
 	}
-	d.receipt.Tags = d.tags
+	d.sent(0)
+	if was != (v1.Hash{}) {
+		d.mu.Lock()
+		d.receipt.Replaced = append(d.receipt.Replaced, Replaced{t.tag, was})
+		d.mu.Unlock()
+	}
+	d.client.progress(Event{Repository: d.repo.name, Verb: "tag", Digest: m.Descriptor.Digest, Done: 1, Total: 1})
+	d.client.log().Info("tagged", "repo", d.repo.name, "tag", t.tag, "digest", m.Descriptor.Digest, "was", was)
 	return nil
 }

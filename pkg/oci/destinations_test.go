@@ -49,7 +49,7 @@ func TestTagThatPointsElsewhereStopsBeforeAnUpload(t *testing.T) {
 	}
 
 	r := f.release(t, "v1")
-	r.Overwrite = true
+	r.Overwrite = "a test"
 	_, err = newClient().Publish(t.Context(), r, to...)
 	check(t, err)
 	for _, d := range to {
@@ -100,7 +100,7 @@ func TestImmutableTag(t *testing.T) {
 		}
 
 		r = newFixture(t, 99).release(t, "v1")
-		r.Overwrite = true
+		r.Overwrite = "a test"
 		_, err = newClient().Publish(t.Context(), r, oci.Destination{Repository: name})
 		var changed *oci.Changed
 		if !errors.As(err, &changed) || !strings.Contains(err.Error(), "immutable") {

@@ -3,7 +3,6 @@ package oci
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 
@@ -11,72 +10,71 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
+// listTries is how often a referrer is put while the API does not list it.
+const listTries = 4
+
 // list sees to it that subject lists the attachments.
 //
-// Whether a registry has the referrers API is found by asking it, not by the
-// headers of a PUT (ECR sends OCI-Subject and has none). Where it has, and an
-// attachment is not listed, two PUTs at once may have met: the manifest is put
-// again, alone. What is still not listed then goes under the fallback tag.
+// Whether a registry has the referrers API is found by asking it after the
+// attachments were put, not by the headers of a PUT (ECR sends OCI-Subject and
+// has none). Where it answers and does not list one, two PUTs at once may have
+// met, or the list is behind: the manifest is put again, after a pause. What is
+// still not listed then goes under the fallback tag. So does everything where a
+// fallback tag is in use beside the API: its readers do not know of the other.
 func (d *delivery) list(ctx context.Context, subject v1.Hash, want []*parcel) error {
-	missing, api, err := d.unlisted(ctx, subject, want)
-	if err != nil || len(missing) == 0 {
-		return err
-	}
-	if api {
+	for try := range listTries {
+		if try > 0 {
+			if err := d.repo.back.pause(ctx, settling<<try); err != nil {
+				return err
+			}
+		}
+		l, err := d.repo.listings(ctx, subject)
+		if err != nil {
+			return err
+		}
+		if !l.api {
+			break
+		}
+		missing := unlisted(want, l.fromAPI)
+		switch {
+		case len(missing) == 0 && len(l.fromTag) == 0:
+			return nil
+		case len(missing) == 0:
+			return d.repo.addFallback(ctx, subject, want)
+		}
 		for _, p := range missing {
 			if err := d.repo.back.putManifest(ctx, p.digest().String(), p.manifest); err != nil {
 				return err
 			}
 		}
-		if missing, _, err = d.unlisted(ctx, subject, missing); err != nil || len(missing) == 0 {
-			return err
-		}
 	}
-	var add []v1.Descriptor
-	for _, p := range missing {
-		add = append(add, p.listed)
-	}
-	return d.repo.addFallback(ctx, subject, add)
+	return d.repo.addFallback(ctx, subject, want)
 }
 
-// unlisted returns those of want that subject does not list.
-func (d *delivery) unlisted(ctx context.Context, subject v1.Hash, want []*parcel) (missing []*parcel, api bool, err error) {
-	listed, api, err := d.repo.listReferrers(ctx, subject)
-	if err != nil {
-		return nil, false, err
-	}
-	return slices.DeleteFunc(slices.Clone(want), func(p *parcel) bool { return lists(listed, p.digest()) }), api, nil
+// unlisted returns those of want that are not in the list.
+func unlisted(want []*parcel, list []v1.Descriptor) []*parcel {
+	return slices.DeleteFunc(slices.Clone(want), func(p *parcel) bool { return lists(list, p.digest()) })
 }
 
-// addFallback adds descriptors to the fallback tag of subject.
-//
-// The specification has no way to change it in one step, so it is read again
-// after it was written, and written again when another writer has won. Writers
-// in this process take turns, in a layout also those of other processes.
-func (r *Repository) addFallback(ctx context.Context, subject v1.Hash, add []v1.Descriptor) error {
-	const tries = 5
-	tag := fallbackTag(subject)
-	return r.back.exclusive(tag, func() error {
-		for range tries {
-			have, err := r.fallback(ctx, subject)
+// addFallback adds attachments to the fallback tag of subject.
+func (r *Repository) addFallback(ctx context.Context, subject v1.Hash, add []*parcel) error {
+	want := make([]v1.Descriptor, len(add))
+	for i, p := range add {
+		want[i] = p.listed
+	}
+	return r.rewrite(ctx, fallbackTag(subject), func(_ context.Context, old *Manifest) (*Manifest, error) {
+		var have []v1.Descriptor
+		if old != nil {
+			ix, err := old.Index()
 			if err != nil {
-				return err
+				return nil, err
 			}
-			if holdsAll(have, add) {
-				return nil
-			}
-			m, err := fallbackIndex(mergeReferrers(have, add))
-			if err != nil {
-				return err
-			}
-			if err := r.back.putManifest(ctx, tag, m); err != nil {
-				return err
-			}
+			have = ix.Manifests
 		}
-		if have, err := r.fallback(ctx, subject); err != nil || holdsAll(have, add) {
-			return err
+		if holdsAll(have, want) {
+			return nil, nil
 		}
-		return &fault{kind: other, op: "list referrers under", object: object(r.name, tag), err: fmt.Errorf("another writer replaced it %d times", tries)}
+		return fallbackIndex(mergeReferrers(have, want))
 	})
 }
 

@@ -101,25 +101,25 @@ func (l *layout) readFile(op, ref, path string) ([]byte, error) {
 func blobPath(h v1.Hash) string { return layoutBlobs + "/" + h.Hex }
 
 // manifest implements [backend].
-func (l *layout) manifest(_ context.Context, ref string) (body []byte, contentType string, err error) {
+func (l *layout) manifest(_ context.Context, ref string) (*document, error) {
 	const op = "get manifest"
 	h, err := ParseDigest(ref)
 	if err == nil {
-		body, err = l.readFile(op, ref, blobPath(h))
-		return body, "", err
+		body, err := l.readFile(op, ref, blobPath(h))
+		return &document{body: body}, err
 	}
 	d, err := l.find(op, ref)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	body, err = l.readFile(op, ref, blobPath(d.Digest))
+	body, err := l.readFile(op, ref, blobPath(d.Digest))
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if got := digestOf(body); got != d.Digest {
-		return nil, "", &DigestError{Object: "manifest " + object(l.name, ref), What: "sha256", Got: got.String(), Want: d.Digest.String()}
+		return nil, &DigestError{Object: "manifest " + object(l.name, ref), What: "sha256", Got: got.String(), Want: d.Digest.String()}
 	}
-	return body, string(d.MediaType), nil
+	return &document{body: body, contentType: string(d.MediaType)}, nil
 }
 
 // head implements [backend].
@@ -128,11 +128,11 @@ func (l *layout) head(ctx context.Context, ref string) (v1.Descriptor, error) {
 	if err != nil {
 		return l.find("look up manifest", ref)
 	}
-	body, _, err := l.manifest(ctx, ref)
+	doc, err := l.manifest(ctx, ref)
 	if err != nil {
 		return v1.Descriptor{}, err
 	}
-	m, err := parseManifest(body, "")
+	m, err := parseManifest(doc.body, "")
 	if err != nil || m.Descriptor.Digest != h { // a broken file is like none: it is written again
 		return v1.Descriptor{}, &fault{kind: notFound, op: "look up manifest", object: object(l.name, ref), err: fs.ErrNotExist}
 	}

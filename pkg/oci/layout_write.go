@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -19,6 +20,23 @@ import (
 
 // willWrite implements [backend]. A directory is made once there is something to put in.
 func (l *layout) willWrite() {}
+
+// place implements [backend].
+func (l *layout) place() string { return l.name }
+
+// remote implements [backend].
+func (l *layout) remote() bool { return false }
+
+// pause implements [backend]: what is written is there.
+func (l *layout) pause(context.Context, time.Duration) error { return nil }
+
+// mountBlob implements [backend]: a directory is one repository.
+func (l *layout) mountBlob(context.Context, v1.Descriptor, backend) (bool, error) { return false, nil }
+
+// replaceManifest implements [backend]: [layout.exclusive] keeps others out.
+func (l *layout) replaceManifest(ctx context.Context, tag string, m *Manifest, _ string) error {
+	return l.putManifest(ctx, tag, m)
+}
 
 // putBlob implements [backend]. What open gives has been verified by its end.
 func (l *layout) putBlob(ctx context.Context, d v1.Descriptor, open func() (io.ReadCloser, error)) error {

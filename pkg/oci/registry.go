@@ -132,11 +132,11 @@ func (g *registry) head(ctx context.Context, ref string) (v1.Descriptor, error) 
 	if d.Digest, err = ParseDigest(resp.Header.Get("Docker-Content-Digest")); err == nil && d.Size > 0 {
 		return d, nil
 	}
-	body, contentType, err := g.manifest(ctx, ref) // the header is optional: distribution-spec, "Pulling manifests"
+	doc, err := g.manifest(ctx, ref) // the header is optional: distribution-spec, "Pulling manifests"
 	if err != nil {
 		return v1.Descriptor{}, err
 	}
-	m, err := ParseManifest(body, contentType)
+	m, err := ParseManifest(doc.body, doc.contentType)
 	if err != nil {
 		return v1.Descriptor{}, fmt.Errorf("%s: %w", g.object(ref), err)
 	}
@@ -144,21 +144,21 @@ func (g *registry) head(ctx context.Context, ref string) (v1.Descriptor, error) 
 }
 
 // manifest implements [backend].
-func (g *registry) manifest(ctx context.Context, ref string) (body []byte, contentType string, err error) {
+func (g *registry) manifest(ctx context.Context, ref string) (*document, error) {
 	const op = "get manifest"
 	req, err := http.NewRequest(http.MethodGet, g.url("manifests", ref).String(), nil)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	acceptManifests(req.Header)
 	resp, body, err := g.document(ctx, op, g.object(ref), req)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return nil, "", answerError(op, g.object(ref), resp)
+		return nil, answerError(op, g.object(ref), resp)
 	}
-	return body, resp.Header.Get("Content-Type"), nil
+	return &document{body: body, contentType: resp.Header.Get("Content-Type"), etag: resp.Header.Get("ETag")}, nil
 }
 
 // hasBlob implements [backend].
@@ -185,12 +185,20 @@ func (g *registry) hasBlob(ctx context.Context, d v1.Descriptor) (bool, error) {
 
 // putManifest implements [backend].
 func (g *registry) putManifest(ctx context.Context, ref string, m *Manifest) error {
+	return g.replaceManifest(ctx, ref, m, "")
+}
+
+// replaceManifest implements [backend].
+func (g *registry) replaceManifest(ctx context.Context, ref string, m *Manifest, etag string) error {
 	const op = "put manifest"
 	req, err := http.NewRequest(http.MethodPut, g.url("manifests", ref).String(), bytes.NewReader(m.Body))
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Content-Type", string(m.Descriptor.MediaType))
+	if etag != "" {
+		req.Header.Set("If-Match", etag)
+	}
 	resp, err := g.do(ctx, op, g.object(ref), req)
 	if err != nil {
 		return err
@@ -204,6 +212,17 @@ func (g *registry) putManifest(ctx context.Context, ref string, m *Manifest) err
 		return &DigestError{Object: g.object(ref) + ", as the registry stored it", What: "sha256", Got: clip(sanitize(got)), Want: want}
 	}
 	return nil
+}
+
+// place implements [backend].
+func (g *registry) place() string { return g.repo.RegistryStr() }
+
+// remote implements [backend].
+func (g *registry) remote() bool { return true }
+
+// pause implements [backend].
+func (g *registry) pause(ctx context.Context, d time.Duration) error {
+	return g.wire.retry.wait(ctx, d)
 }
 
 // willWrite implements [backend]: one token for asking and writing saves a

@@ -31,8 +31,10 @@ type Attachment struct {
 type Release struct {
 	Subject     Taggable
 	Attachments []Attachment
-	Tags        []string // set last; none: the release is reachable by digest only
-	Overwrite   bool     // move tags that point at another digest; false: that is a [*Changed]
+	Tags        []string             // set last; none: the release is reachable by digest only
+	PartTags    map[v1.Hash][]string // tags of parts, such as the image of one platform; set before Tags
+	Overwrite   string               // why tags that point at another digest are moved; "": they are not, that is a [*Changed]
+	Thorough    bool                 // ask for every blob, also where the manifest that names it is there
 
 	// Signatures makes the images for the legacy tags ("sha256-<hex>.sig", ".att")
 	// of the release and its parts, by tag. It is asked for each repository,
@@ -54,12 +56,20 @@ type Destination struct {
 type Receipt struct {
 	Repository string
 	Digest     v1.Hash
-	Tags       []string // that point at Digest now
-	Uploaded   int      // blobs and manifests that were sent
-	Present    int      // that were there already
-	Bytes      int64    // of what was sent
+	Tags       []string // that point at Digest, or at a part of it, now
+	Replaced   []Replaced
+	Uploaded   int   // blobs and manifests that were sent
+	Present    int   // that were there already
+	Mounted    int   // blobs that the registry took from another of its repositories
+	Bytes      int64 // of what was sent
 	Took       time.Duration
 	Err        error // nil: everything is there, checked and tagged
+}
+
+// Replaced is a tag that was moved although it pointed elsewhere.
+type Replaced struct {
+	Tag string
+	Was v1.Hash
 }
 
 // Step is one thing that [Client.Publish] does, or has found done.
@@ -88,8 +98,11 @@ type shipment struct {
 	root     *parcel
 	content  [][]*parcel // images, indexes of them, … and last the root
 	attached [][]*parcel // referrers, in the same way
+	tags     []tagging
 	// legacy returns the parcels for signature tags in r, by tag.
 	legacy func(ctx context.Context, r *Repository) (map[string]*parcel, error)
+	// check is that of [Release].
+	check func(ctx context.Context, r *Repository, h v1.Hash) error
 }
 
 // stages returns content and attachments in the order in which they may be put.
@@ -114,15 +127,15 @@ func sources(parcels []*parcel) []source {
 // should: manifests above 4 MiB, layers that must not be distributed,
 // attachments of something else.
 func pack(r Release) (*shipment, error) {
-	s := &shipment{}
+	s := &shipment{check: r.Check}
 	var err error
 	if s.content, err = packTree(r.Subject, 0); err != nil {
 		return nil, err
 	}
 	s.root = s.content[len(s.content)-1][0]
-	parts := make(map[v1.Hash]bool)
+	parts := make(map[v1.Hash]*parcel)
 	for _, p := range slices.Concat(s.content...) {
-		parts[p.digest()] = true
+		parts[p.digest()] = p
 	}
 	var attached []*parcel
 	for i, a := range r.Attachments {
@@ -130,7 +143,7 @@ func pack(r Release) (*shipment, error) {
 		if err != nil {
 			return nil, fmt.Errorf("attachment %d: %w", i, err)
 		}
-		if p.subject != a.Subject || !parts[a.Subject] {
+		if p.subject != a.Subject || parts[a.Subject] == nil {
 			return nil, fmt.Errorf("attachment %d: subject: got %s, want %s, a part of the release", i, p.subject, a.Subject)
 		}
 		attached = append(attached, p)
@@ -138,10 +151,8 @@ func pack(r Release) (*shipment, error) {
 	if len(attached) > 0 {
 		s.attached = [][]*parcel{attached}
 	}
-	for _, tag := range r.Tags {
-		if !tagPattern.MatchString(tag) {
-			return nil, fmt.Errorf("tag: got %q, want letters, digits and ._- (at most 128)", clip(tag))
-		}
+	if s.tags, err = packTags(r, s.root, parts); err != nil {
+		return nil, err
 	}
 	s.legacy = func(ctx context.Context, to *Repository) (map[string]*parcel, error) {
 		return packSignatures(ctx, r, parts, to)
@@ -150,7 +161,7 @@ func pack(r Release) (*shipment, error) {
 }
 
 // packSignatures asks for the signatures that name the repository.
-func packSignatures(ctx context.Context, r Release, parts map[v1.Hash]bool, to *Repository) (map[string]*parcel, error) {
+func packSignatures(ctx context.Context, r Release, parts map[v1.Hash]*parcel, to *Repository) (map[string]*parcel, error) {
 	if r.Signatures == nil {
 		return nil, nil
 	}
@@ -172,7 +183,7 @@ func packSignatures(ctx context.Context, r Release, parts map[v1.Hash]bool, to *
 
 // isLegacyTag reports whether the tag is where signatures or attestations of one
 // of the parts are.
-func isLegacyTag(tag string, parts map[v1.Hash]bool) bool {
+func isLegacyTag(tag string, parts map[v1.Hash]*parcel) bool {
 	for h := range parts {
 		if tag == fallbackTag(h)+".sig" || tag == fallbackTag(h)+".att" {
 			return true

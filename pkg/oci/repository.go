@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
@@ -23,19 +24,31 @@ type Repository struct {
 // does the checking.
 type backend interface {
 	head(ctx context.Context, ref string) (v1.Descriptor, error)
-	manifest(ctx context.Context, ref string) (body []byte, contentType string, err error)
+	manifest(ctx context.Context, ref string) (*document, error)
 	blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error)
 	hasBlob(ctx context.Context, d v1.Descriptor) (bool, error)
 	referrers(ctx context.Context, h v1.Hash) (list []v1.Descriptor, supported bool, err error)
 	tags(ctx context.Context) ([]string, error)
 
-	willWrite() // the questions that follow are for the sake of writing
+	place() string // what repositories share their blobs in: the registry, or the directory
+	remote() bool  // a registry: it takes no manifest without what that names, and others write there
+	willWrite()    // the questions that follow are for the sake of writing
+	pause(ctx context.Context, d time.Duration) error
 	putBlob(ctx context.Context, d v1.Descriptor, open func() (io.ReadCloser, error)) error
+	mountBlob(ctx context.Context, d v1.Descriptor, from backend) (bool, error)
 	putManifest(ctx context.Context, ref string, m *Manifest) error
-	keep(ctx context.Context, m *Manifest) error // what no tag points at must stay
+	replaceManifest(ctx context.Context, tag string, m *Manifest, etag string) error // etag: what is replaced; "": anything
+	keep(ctx context.Context, m *Manifest) error                                     // what no tag points at must stay
 
 	// exclusive calls change while no other writer of this backend changes tag.
 	exclusive(tag string, change func() error) error
+}
+
+// document is a manifest as it came.
+type document struct {
+	body        []byte
+	contentType string // "": nobody said
+	etag        string // of what a tag points at; "": none
 }
 
 // String returns the canonical name: "docker.io/psdn/kubelet", "oci:DIR".
@@ -57,27 +70,27 @@ func (r *Repository) Manifest(ctx context.Context, h v1.Hash) (*Manifest, error)
 	if err := checkDigest(h); err != nil {
 		return nil, fmt.Errorf("get manifest of %s: %w", r, err)
 	}
-	body, contentType, err := r.back.manifest(ctx, h.String())
+	doc, err := r.back.manifest(ctx, h.String())
 	if err != nil {
 		return nil, err
 	}
-	if got := digestOf(body); got != h {
+	if got := digestOf(doc.body); got != h {
 		return nil, &DigestError{Object: "manifest " + object(r.name, h.String()), What: "sha256", Got: got.String(), Want: h.String()}
 	}
-	return r.parse(body, contentType, h.String())
+	return r.parse(doc, h.String())
 }
 
 // tagged reads the manifest that a tag points at.
 func (r *Repository) tagged(ctx context.Context, tag string) (*Manifest, error) {
-	body, contentType, err := r.back.manifest(ctx, tag)
+	doc, err := r.back.manifest(ctx, tag)
 	if err != nil {
 		return nil, err
 	}
-	return r.parse(body, contentType, tag)
+	return r.parse(doc, tag)
 }
 
-func (r *Repository) parse(body []byte, contentType, ref string) (*Manifest, error) {
-	m, err := parseManifest(body, contentType)
+func (r *Repository) parse(doc *document, ref string) (*Manifest, error) {
+	m, err := parseManifest(doc.body, doc.contentType)
 	if err != nil {
 		return nil, &fault{kind: malformed, op: "parse manifest", object: object(r.name, ref), err: err}
 	}
@@ -120,33 +133,36 @@ func (r *Repository) ReadBlob(ctx context.Context, d v1.Descriptor, most int64) 
 // Nothing is filtered: the artifactType of a descriptor is a hint that some
 // writers leave empty or set to [artifact.EmptyMediaType].
 func (r *Repository) Referrers(ctx context.Context, h v1.Hash) ([]v1.Descriptor, error) {
-	list, _, err := r.listReferrers(ctx, h)
-	return list, err
+	l, err := r.listings(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	list := mergeReferrers(l.fromAPI, l.fromTag)
+	if len(list) > MaxEntries {
+		return nil, badContent("list referrers of", object(r.name, h.String()), "got %d, want at most %d", len(list), MaxEntries)
+	}
+	return list, nil
 }
 
-// listReferrers also says whether the referrers API answered.
-func (r *Repository) listReferrers(ctx context.Context, h v1.Hash) (list []v1.Descriptor, api bool, err error) {
+// listings is what the two places say that list referrers.
+type listings struct {
+	api              bool // there is one
+	fromAPI, fromTag []v1.Descriptor
+}
+
+// listings asks both.
+func (r *Repository) listings(ctx context.Context, h v1.Hash) (*listings, error) {
 	if err := checkDigest(h); err != nil {
-		return nil, false, fmt.Errorf("list referrers in %s: %w", r, err)
+		return nil, fmt.Errorf("list referrers in %s: %w", r, err)
 	}
-	var fromAPI, fromTag []v1.Descriptor
+	l := &listings{}
 	var g errgroup.Group // not WithContext: of two errors the one that came first would be chance
-	g.Go(func() (err error) {
-		fromAPI, api, err = r.back.referrers(ctx, h)
-		return err
-	})
-	g.Go(func() (err error) {
-		fromTag, err = r.fallback(ctx, h)
-		return err
-	})
+	g.Go(func() (err error) { l.fromAPI, l.api, err = r.back.referrers(ctx, h); return err })
+	g.Go(func() (err error) { l.fromTag, err = r.fallback(ctx, h); return err })
 	if err := g.Wait(); err != nil {
-		return nil, api, err
+		return nil, err
 	}
-	list = mergeReferrers(fromAPI, fromTag)
-	if len(list) > MaxEntries {
-		return nil, api, badContent("list referrers of", object(r.name, h.String()), "got %d, want at most %d", len(list), MaxEntries)
-	}
-	return list, api, nil
+	return l, nil
 }
 
 // fallback reads the fallback tag of h. None is an empty list.
@@ -182,34 +198,40 @@ func (r *Repository) move(ctx context.Context, tag string, h v1.Hash, overwrite 
 	if err != nil {
 		return err
 	}
-	_, err = r.moveTo(ctx, tag, m, overwrite)
+	_, _, err = r.moveTo(ctx, tag, m, overwrite)
 	return err
 }
 
-// moveTo makes tag point at m. It looks right before it writes, so that of two
-// releases at once the second sees the first. moved is false when it was there.
-func (r *Repository) moveTo(ctx context.Context, tag string, m *Manifest, overwrite bool) (moved bool, err error) {
+// moveTo makes tag point at m, and returns when the repository shows it. It
+// looks right before it writes, so that of two releases at once the second sees
+// the first. moved is false when it was there; was is where it pointed else.
+func (r *Repository) moveTo(ctx context.Context, tag string, m *Manifest, overwrite bool) (was v1.Hash, moved bool, err error) {
+	want := m.Descriptor.Digest
 	at, err := r.Resolve(ctx, tag)
 	switch {
 	case NotFound(err):
 	case err != nil:
-		return false, err
-	case at.Digest == m.Descriptor.Digest:
-		return false, nil
+		return was, false, err
+	case at.Digest == want:
+		return was, false, nil
 	case !overwrite:
-		return false, &Changed{Repository: r.name, Tag: tag, Got: at.Digest, Want: m.Descriptor.Digest}
+		return was, false, &Changed{Repository: r.name, Tag: tag, Got: at.Digest, Want: want}
 	}
+	was = at.Digest
 	err = r.back.putManifest(ctx, tag, m)
-	if err == nil || Unreachable(err) || ctx.Err() != nil {
-		return err == nil, err
+	if err == nil {
+		return was, true, r.shows(ctx, tag, was, want)
+	}
+	if Unreachable(err) || ctx.Err() != nil {
+		return was, false, err
 	}
 	// An immutable tag is refused with 400, 403 or 409, also when it already
 	// points where it should: somebody may have been faster.
 	if at, again := r.Resolve(ctx, tag); again == nil {
-		if at.Digest == m.Descriptor.Digest {
-			return false, nil
+		if at.Digest == want {
+			return was, false, nil
 		}
-		err = errors.Join(&Changed{Repository: r.name, Tag: tag, Got: at.Digest, Want: m.Descriptor.Digest}, err)
+		err = errors.Join(&Changed{Repository: r.name, Tag: tag, Got: at.Digest, Want: want}, err)
 	}
-	return false, err
+	return was, false, err
 }

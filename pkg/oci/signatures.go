@@ -14,36 +14,32 @@ import (
 )
 
 // addSignature adds the layers of p to those that a legacy tag has already:
-// another signer's signature stays. It reads the tag anew, since the survey is
-// old by now.
+// another signer's signature stays.
 func (d *delivery) addSignature(ctx context.Context, tag string, p *parcel) error {
-	return d.repo.back.exclusive(tag, func() error {
-		old, err := d.repo.tagged(ctx, tag)
-		switch {
-		case NotFound(err):
-			old = nil
-		case err != nil:
-			return err
-		default:
-			if p, err = d.repo.appendLayers(ctx, old, p); err != nil {
-				return fmt.Errorf("sign %s:%s: %w", d.repo, tag, err)
+	wrote := v1.Hash{}
+	err := d.repo.rewrite(ctx, tag, func(ctx context.Context, old *Manifest) (*Manifest, error) {
+		next, err := p, error(nil)
+		if old != nil {
+			if next, err = d.repo.appendLayers(ctx, old, p); err != nil || next == nil {
+				return nil, err
 			}
-			if p == nil {
-				return nil
-			}
-			for _, b := range p.blobs {
+			for _, b := range next.blobs {
 				if err := d.send(ctx, b, func() (io.ReadCloser, error) { return b.open(ctx) }); err != nil {
-					return err
+					return nil, err
 				}
 			}
 		}
-		if err := d.repo.back.putManifest(ctx, tag, p.manifest); err != nil {
-			return err
-		}
-		d.sent(p.manifest.Descriptor.Size)
-		d.client.log().Info("signed", "repo", d.repo.name, "tag", tag, "digest", p.digest())
-		return nil
+		wrote = next.digest()
+		d.sent(next.manifest.Descriptor.Size)
+		return next.manifest, nil
 	})
+	if err != nil {
+		return fmt.Errorf("sign %s:%s: %w", d.repo, tag, err)
+	}
+	if wrote != (v1.Hash{}) {
+		d.client.log().Info("signed", "repo", d.repo.name, "tag", tag, "digest", wrote)
+	}
+	return nil
 }
 
 // missingLayers returns the layers of p that old does not have. A layer is the

@@ -2,7 +2,6 @@ package oci
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 
@@ -14,30 +13,29 @@ import (
 // small, and each costs a round trip.
 const lookups = 32
 
-// delivery is a shipment on its way to one repository: first what is missing
-// there (survey), then bringing it (deliver.go).
-type delivery struct {
-	client    *Client
-	repo      *Repository
-	ship      *shipment
-	tags      []string
-	overwrite bool
-	hub       *hub
+// survey is what a destination has of a shipment.
+//
+// The fewest questions: registries refuse a manifest when they lack what it
+// names, so that a tag which points where it should vouches for its manifest, a
+// list of referrers for those, and a manifest for its blobs. The children of an
+// index are asked for all the same: there registries are lax. In a directory
+// nobody has refused anything, and in a thorough delivery nothing is believed:
+// everything is asked for.
+type survey struct {
+	*delivery
+	legacy map[string]*parcel // that should be under the signature tags
 
-	// Filled by survey.
-	blobs   []source              // that are missing
-	puts    map[v1.Hash]bool      // manifests that are missing
-	attach  map[v1.Hash][]*parcel // attachments that their subject does not list, by subject
-	sign    map[string]*parcel    // legacy tags that lack a signature
-	move    []string              // tags that do not point at the root
-	steps   []Step
-	tickets map[v1.Hash]*ticket // for the missing blobs; from prepare on
-
-	mu      sync.Mutex // guards what follows
-	receipt Receipt
+	mu       sync.Mutex
+	at       map[string]v1.Hash          // where the tags point that point elsewhere
+	tagged   map[string]bool             // tags that are in place, legacy ones too
+	there    map[v1.Hash]bool            // manifests
+	blobs    map[v1.Hash]bool            // that are there
+	noAPI    bool                        // the first list said so
+	listings map[v1.Hash][]v1.Descriptor // by subject
 }
 
-// survey asks the destination what it has. It changes nothing, there or here.
+// survey asks the destination what it has, in three rounds of questions that
+// are asked at once. It changes nothing, there or here.
 //
 // A tag that points elsewhere is found now, before anything is uploaded.
 func (d *delivery) survey(ctx context.Context) error {
@@ -45,79 +43,71 @@ func (d *delivery) survey(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	parcels := slices.Concat(d.ship.stages()...)
-	wanted := sources(append(slices.Clone(parcels), sortedParcels(legacy)...))
-	found, err := d.look(ctx, parcels, legacy, wanted)
-	if err != nil {
-		return err
+	s := &survey{
+		delivery: d, legacy: legacy, at: make(map[string]v1.Hash), tagged: make(map[string]bool),
+		there: make(map[v1.Hash]bool), blobs: make(map[v1.Hash]bool), listings: make(map[v1.Hash][]v1.Descriptor),
 	}
-	for i, b := range wanted {
-		if !found.blobs[i] {
-			d.blobs = append(d.blobs, b)
+	for _, ask := range []func(context.Context, *errgroup.Group){s.askTags, s.askManifests, s.askRest} {
+		g, gctx := errgroup.WithContext(ctx)
+		g.SetLimit(lookups)
+		ask(gctx, g)
+		if err := g.Wait(); err != nil {
+			return err
 		}
-		d.step(Step{Verb: "upload", Object: string(b.desc.MediaType), Digest: b.desc.Digest, Size: b.desc.Size, Done: found.blobs[i]})
 	}
-	d.puts = make(map[v1.Hash]bool)
-	for i, p := range parcels {
-		d.puts[p.digest()] = !found.manifests[i]
-	}
-	if err := d.surveyListed(ctx); err != nil {
-		return err
-	}
-	d.planManifests()
-	d.planTags(legacy, found)
+	s.plan()
 	return nil
 }
 
-// found is what a destination has, in the order of what was looked for.
-type found struct{ blobs, manifests, signatures, tags []bool }
+// vouches reports whether what is there needs what it names.
+func (s *survey) vouches() bool { return s.repo.back.remote() && !s.thorough }
 
-// look asks for everything at once: each question costs a round trip.
-func (d *delivery) look(ctx context.Context, parcels []*parcel, legacy map[string]*parcel, wanted []source) (*found, error) {
-	f := &found{
-		blobs: make([]bool, len(wanted)), manifests: make([]bool, len(parcels)),
-		signatures: make([]bool, len(legacy)), tags: make([]bool, len(d.tags)),
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(lookups)
-	for i, tag := range d.tags { // first: what they say may end it all
-		g.Go(func() (err error) { f.tags[i], err = d.pointsHere(ctx, tag); return err })
-	}
-	for i, p := range parcels {
-		g.Go(func() (err error) { f.manifests[i], err = d.has(ctx, p); return err })
-	}
-	for i, tag := range sortedKeys(legacy) {
-		g.Go(func() (err error) { f.signatures[i], err = d.isSigned(ctx, tag, legacy[tag]); return err })
-	}
-	for i, b := range wanted {
-		g.Go(func() (err error) { f.blobs[i], err = d.repo.back.hasBlob(ctx, b.desc); return err })
-	}
-	return f, g.Wait()
+// note records an answer.
+func (s *survey) note(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
 }
 
-// pointsHere reports whether the tag points at the root already.
-func (d *delivery) pointsHere(ctx context.Context, tag string) (bool, error) {
-	at, err := d.repo.Resolve(ctx, tag)
-	switch want := d.ship.root.digest(); {
+// askTags asks for the tags, since what they say may end it all, and how this
+// repository lists referrers.
+func (s *survey) askTags(ctx context.Context, g *errgroup.Group) {
+	for _, t := range s.tags {
+		g.Go(func() error { return s.askTag(ctx, t) })
+	}
+	for tag, p := range s.legacy {
+		g.Go(func() error {
+			signed, err := s.isSigned(ctx, tag, p)
+			s.note(func() { s.tagged[tag] = signed })
+			return err
+		})
+	}
+	root := s.ship.root.digest()
+	if want := bySubject(s.ship.attached)[root]; len(want) > 0 {
+		g.Go(func() error {
+			list, api, err := s.repo.back.referrers(ctx, root)
+			s.note(func() { s.noAPI, s.listings[root] = !api, list })
+			return err
+		})
+	}
+}
+
+// askTag finds out whether a tag points where it should.
+func (s *survey) askTag(ctx context.Context, t tagging) error {
+	at, err := s.repo.Resolve(ctx, t.tag)
+	switch want := t.parcel.digest(); {
 	case NotFound(err):
-		return false, nil
+		return nil
 	case err != nil:
-		return false, err
+		return err
 	case at.Digest == want:
-		return true, nil
-	case !d.overwrite:
-		return false, &Changed{Repository: d.repo.name, Tag: tag, Got: at.Digest, Want: want}
+		s.note(func() { s.tagged[t.tag], s.there[want] = true, true })
+	case s.overwrite == "":
+		return &Changed{Repository: s.repo.name, Tag: t.tag, Got: at.Digest, Want: want}
+	default:
+		s.note(func() { s.at[t.tag] = at.Digest })
 	}
-	return false, nil
-}
-
-// has reports whether the manifest is there.
-func (d *delivery) has(ctx context.Context, p *parcel) (bool, error) {
-	at, err := d.repo.back.head(ctx, p.digest().String())
-	if NotFound(err) {
-		return false, nil
-	}
-	return err == nil && at.Digest == p.digest(), err
+	return nil
 }
 
 // isSigned reports whether the legacy tag has all signatures of p.
@@ -133,70 +123,87 @@ func (d *delivery) isSigned(ctx context.Context, tag string, p *parcel) (bool, e
 	return len(missing) == 0, err
 }
 
-// surveyListed finds the attachments that their subject does not list. Those
-// whose manifest is missing are not; for the others somebody has to be asked.
-func (d *delivery) surveyListed(ctx context.Context) error {
-	d.attach = bySubject(d.ship.attached)
-	var mu sync.Mutex
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(lookups)
-	for subject, all := range bySubject(d.ship.attached) {
-		if !slices.ContainsFunc(all, func(p *parcel) bool { return !d.puts[p.digest()] }) {
+// askManifests asks for the images and indexes that no tag vouches for, and for
+// the referrers of all.
+func (s *survey) askManifests(ctx context.Context, g *errgroup.Group) {
+	for _, p := range slices.Concat(s.ship.content...) {
+		if !s.there[p.digest()] || !s.vouches() {
+			g.Go(func() error { return s.askManifest(ctx, p) })
+		}
+	}
+	for subject, want := range bySubject(s.ship.attached) {
+		_, asked := s.listings[subject]
+		g.Go(func() error { return s.askListed(ctx, subject, want, asked) })
+	}
+}
+
+func (s *survey) askManifest(ctx context.Context, p *parcel) error {
+	at, err := s.repo.back.head(ctx, p.digest().String())
+	s.note(func() { s.there[p.digest()] = err == nil && at.Digest == p.digest() })
+	if NotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// askListed finds out what subject lists: what the API says is enough, if that
+// is everything.
+func (s *survey) askListed(ctx context.Context, subject v1.Hash, want []*parcel, asked bool) error {
+	s.mu.Lock()
+	list, api := s.listings[subject], !s.noAPI
+	s.mu.Unlock()
+	if !asked && api {
+		var err error
+		if list, _, err = s.repo.back.referrers(ctx, subject); err != nil {
+			return err
+		}
+	}
+	if slices.ContainsFunc(want, func(p *parcel) bool { return !lists(list, p.digest()) }) {
+		fromTag, err := s.repo.fallback(ctx, subject)
+		if err != nil {
+			return err
+		}
+		list = mergeReferrers(list, fromTag)
+	}
+	s.note(func() { s.listings[subject] = list })
+	return nil
+}
+
+// askRest asks for the attachments that no list vouches for, and for the blobs
+// that no manifest does.
+func (s *survey) askRest(ctx context.Context, g *errgroup.Group) {
+	for _, p := range slices.Concat(s.ship.attached...) {
+		if s.vouches() && lists(s.listings[p.subject], p.digest()) {
+			s.note(func() { s.there[p.digest()] = true })
 			continue
 		}
+		g.Go(func() error { return s.askManifest(ctx, p) })
+	}
+	for _, b := range sources(s.unsure()) {
 		g.Go(func() error {
-			listed, err := d.repo.Referrers(gctx, subject)
-			if err != nil {
-				return err
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			d.attach[subject] = slices.DeleteFunc(d.attach[subject], func(p *parcel) bool {
-				return !d.puts[p.digest()] && lists(listed, p.digest())
-			})
-			return nil
+			has, err := s.repo.back.hasBlob(ctx, b.desc)
+			s.note(func() { s.blobs[b.desc.Digest] = has })
+			return err
 		})
 	}
-	return g.Wait()
 }
 
-// planManifests turns what is missing into steps, in the order of deliver.
-func (d *delivery) planManifests() {
-	for _, p := range slices.Concat(d.ship.content...) {
-		m := p.manifest.Descriptor
-		d.step(Step{Verb: "put", Object: string(m.MediaType), Digest: m.Digest, Size: m.Size, Done: !d.puts[m.Digest]})
-	}
-	for _, p := range slices.Concat(d.ship.attached...) {
-		m := p.listed
-		unlisted := slices.ContainsFunc(d.attach[p.subject], func(q *parcel) bool { return q.digest() == m.Digest })
-		d.step(Step{Verb: "attach", Object: m.ArtifactType, Digest: m.Digest, Size: m.Size, Done: !d.puts[m.Digest] && !unlisted})
-	}
-}
-
-func (d *delivery) planTags(legacy map[string]*parcel, f *found) {
-	d.sign = make(map[string]*parcel)
-	for i, tag := range sortedKeys(legacy) {
-		m := legacy[tag].manifest.Descriptor
-		if !f.signatures[i] {
-			d.sign[tag] = legacy[tag]
+// unsure returns the parcels whose blobs have to be asked for.
+func (s *survey) unsure() []*parcel {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ps []*parcel
+	for _, p := range slices.Concat(s.ship.stages()...) {
+		if !s.there[p.digest()] || !s.vouches() {
+			ps = append(ps, p)
 		}
-		d.step(Step{Verb: "sign", Object: tag, Digest: m.Digest, Size: m.Size, Done: f.signatures[i]})
 	}
-	root := d.ship.root.manifest.Descriptor
-	for i, tag := range d.tags {
-		if !f.tags[i] {
-			d.move = append(d.move, tag)
+	for tag, p := range s.legacy {
+		if !s.tagged[tag] || !s.vouches() {
+			ps = append(ps, p)
 		}
-		d.step(Step{Verb: "tag", Object: tag, Digest: root.Digest, Size: root.Size, Done: f.tags[i]})
 	}
-}
-
-func (d *delivery) step(s Step) {
-	s.Repository = d.repo.name
-	d.steps = append(d.steps, s)
-	if s.Done && s.Verb != "tag" {
-		d.receipt.Present++
-	}
+	return ps
 }
 
 // bySubject groups attachments by what they refer to.
@@ -212,80 +219,4 @@ func bySubject(stages [][]*parcel) map[v1.Hash][]*parcel {
 
 func lists(ds []v1.Descriptor, h v1.Hash) bool {
 	return slices.ContainsFunc(ds, func(d v1.Descriptor) bool { return d.Digest == h })
-}
-
-func sortedKeys(m map[string]*parcel) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
-func sortedParcels(m map[string]*parcel) []*parcel {
-	var ps []*parcel
-	for _, k := range sortedKeys(m) {
-		ps = append(ps, m[k])
-	}
-	return ps
-}
-
-// deliveries resolves the destinations of a release.
-func (c *Client) deliveries(ctx context.Context, r Release, to []Destination) ([]*delivery, error) {
-	ship, err := pack(r)
-	if err != nil {
-		return nil, fmt.Errorf("publish: %w", err)
-	}
-	if len(to) == 0 {
-		return nil, fmt.Errorf("publish %s: no destination", ship.root.digest())
-	}
-	h := newHub(ctx)
-	ds := make([]*delivery, len(to))
-	names := make(map[string]bool)
-	for i, dest := range to {
-		repo, err := c.Repository(dest.Repository)
-		if err != nil {
-			return nil, fmt.Errorf("publish: %w", err)
-		}
-		if names[repo.name] {
-			return nil, fmt.Errorf("publish: %s is a destination twice", repo)
-		}
-		names[repo.name] = true
-		ds[i] = c.newDelivery(repo, ship, h)
-		ds[i].tags, ds[i].overwrite = slices.Compact(slices.Sorted(slices.Values(r.Tags))), r.Overwrite
-	}
-	return ds, nil
-}
-
-func (c *Client) newDelivery(repo *Repository, ship *shipment, h *hub) *delivery {
-	return &delivery{
-		client: c, repo: repo, ship: ship, hub: h,
-		tickets: make(map[v1.Hash]*ticket), receipt: Receipt{Repository: repo.name, Digest: ship.root.digest()},
-	}
-}
-
-// Plan returns what [Client.Publish] would do at each destination, in order,
-// including what it would find done. It changes nothing.
-//
-// Destinations that could not be asked, or have a tag that points elsewhere,
-// are in the error; the steps of the others are complete.
-func (c *Client) Plan(ctx context.Context, r Release, to ...Destination) ([]Step, error) {
-	ds, err := c.deliveries(ctx, r, to)
-	if err != nil {
-		return nil, err
-	}
-	errs := make([]error, len(ds))
-	var g errgroup.Group
-	for i, d := range ds {
-		g.Go(func() error { errs[i] = d.survey(ctx); return nil })
-	}
-	g.Wait() // the functions return no error
-	var steps []Step
-	for i, d := range ds {
-		if errs[i] == nil {
-			steps = append(steps, d.steps...)
-		}
-	}
-	return steps, joinNamed(ds, errs)
 }
