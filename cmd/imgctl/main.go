@@ -112,7 +112,7 @@ them is down or lying.`,
 			root.AddCommand(c)
 		}
 	}
-	add("main", newRelease(a), newVerify(a), newSync(a))
+	add("main", newRelease(a), newVerify(a), newSync(a), newDoctor(a))
 	add("step", newLock(a), newFetch(a), newBuild(a), newBundle(a), newPush(a), newKeygen(a), newSign(a), newTree(a), newRebuild(a))
 	add("node", newPull(a), newStatus(a), newRollback(a))
 	add("about", newVersion(a), newExitCodes(a), newDocs(a))

@@ -39,7 +39,8 @@ moves, release.lock.json says which digests get which tags where ("pending"); a 
 that would give those tags to something else is refused until that is finished.
 
 --heal finishes what release.lock.json says is pending or lagging, from a destination
-that has it, and asks every other one for every blob. It builds and signs nothing.
+that has it and passes the policy; every blob is asked for. Nothing is built or fetched
+from upstream. The key is needed only because signatures under tags name a repository.
 
 stdout is repository@digest, one a line; everything else is on stderr. The digests,
 their tags and destinations are recorded in release.lock.json.`,
@@ -53,6 +54,8 @@ their tags and destinations are recorded in release.lock.json.`,
 	f := cmd.Flags()
 	f.StringVarP(&c.file, "file", "f", "release.yaml", "what is released, to where, signed by whom")
 	f.BoolVar(&c.dryRun, "dry-run", false, "print the plan and change nothing")
+	f.BoolVar(&c.heal, "heal", false, "finish what release.lock.json says is pending or lagging; build nothing")
+	f.StringVar(&c.overwrite, "overwrite", "", "move released tags that point at something else, for this `reason`, which is recorded (loosens a check)")
 	c.from.register(f)
 	return cmd
 }
