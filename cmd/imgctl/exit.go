@@ -58,7 +58,7 @@ var exitCodes = []exitCode{
 	{exitDenied, "denied", "a registry refuses the credentials"},
 	{exitNotFound, "not-found", "the place answered that it does not have it"},
 	{exitUnreachable, "unreachable", "nobody who could answer could be asked: an outage, not a verdict"},
-	{exitPartial, "partial", "every required destination is done, a best-effort one lags"},
+	{exitPartial, "partial", "what is required is done; a destination lags, or something could not be removed"},
 	{exitMismatch, "mismatch", "bytes have another digest or size than the lock or the reference says"},
 	{exitChanged, "changed", "a tag points at other bytes than it should"},
 	{exitUnsigned, "unsigned", "everybody answered and there is no signature"},
