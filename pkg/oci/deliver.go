@@ -266,6 +266,7 @@ func (d *delivery) tag(ctx context.Context) error {
 	for _, t := range d.tags {
 		d.receipt.Tags = append(d.receipt.Tags, t.tag)
 	}
+	slices.SortFunc(d.receipt.Replaced, func(a, b Replaced) int { return cmp.Compare(a.Tag, b.Tag) })
 	return nil
 }
 
