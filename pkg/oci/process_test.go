@@ -56,8 +56,8 @@ func TestProcess(t *testing.T) {
 		f, who := newFixture(t, 100), os.Getenv(nameVariable)
 		for i := range 3 {
 			r := oci.Release{Subject: f.index, Attachments: []oci.Attachment{{Subject: f.digest(t), Image: attachment(t, f.parts(t)[0], signatureType, fmt.Sprint(who, i))}}}
-			r.Signatures = func(_ context.Context, repository string) (map[v1.Hash]v1.Image, error) {
-				return map[v1.Hash]v1.Image{f.digest(t): legacySignature(t, repository, f.digest(t), who)}, nil
+			r.Signatures = func(_ context.Context, repository string) (map[string]v1.Image, error) {
+				return map[string]v1.Image{"sha256-" + f.digest(t).Hex + ".sig": legacySignature(t, repository, f.digest(t), who)}, nil
 			}
 			_, err := c.Publish(t.Context(), r, to...)
 			check(t, err)
