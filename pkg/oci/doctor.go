@@ -126,14 +126,10 @@ func (x *examiner) account(ctx context.Context, resp *http.Response) string {
 		return "none"
 	}
 	who := "anonymous"
-	if g := x.registry; g.keychain != nil {
-		if auth, err := authn.Resolve(ctx, g.keychain, g.repo); err == nil {
-			if config, err := authn.Authorization(ctx, auth); err == nil && *config != (authn.AuthConfig{}) {
-				who = "with a token"
-				if config.Username != "" {
-					who = "as " + config.Username
-				}
-			}
+	if account, err := x.registry.auth.find(ctx); err == nil && account != (authn.AuthConfig{}) {
+		who = "with a token"
+		if account.Username != "" {
+			who = "as " + account.Username
 		}
 	}
 	return sanitize(scheme) + " " + who

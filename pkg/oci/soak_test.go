@@ -169,7 +169,7 @@ func TestR22EverythingFailsEndsInItsBudget(t *testing.T) {
 				return ctx.Err()
 			}
 			r := newFixture(t, 100).release(t, "v1")
-			r.Overwrite = true
+			r.Overwrite = "a test"
 			_, err := c.Publish(t.Context(), r, oci.Destination{Repository: reg.Host() + "/k"})
 			if !oci.Unreachable(err) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("got %v, want it unreachable, on one line", err)
