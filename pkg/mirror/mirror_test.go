@@ -2,10 +2,12 @@ package mirror_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -38,7 +40,7 @@ func newWorld(t *testing.T) *world { return newWorldOf(t, nil) }
 func newWorldOf(t *testing.T, content remote.Taggable) *world {
 	t.Helper()
 	key := imgtest.SigningKey(t)
-	w := &world{source: imgtest.StartRegistry(t, imgtest.RegistryOptions{}), client: &oci.Client{Retry: oci.Retry{Tries: 1}}}
+	w := &world{source: imgtest.StartRegistry(t, imgtest.RegistryOptions{}), client: &oci.Client{Retry: oci.Retry{Tries: 1, Wait: noWait}}}
 	name := w.source.Host() + "/poseidon/kubelet"
 	w.digest = imgtest.Release{
 		Repository: name, Content: content, Tags: []string{tag}, Signers: []sign.Signer{key},
@@ -400,3 +402,6 @@ func TestWrongNamesAreRefused(t *testing.T) {
 		t.Error("a plan that nobody has computed could be applied")
 	}
 }
+
+// noWait is for pauses that a test need not make.
+func noWait(ctx context.Context, _ time.Duration) error { return ctx.Err() }
