@@ -37,10 +37,12 @@ func TestImageOnBuildKitWorkers(t *testing.T) {
 	root := startBuildkitd(t, peers.BuildkitOptions{})
 	images := map[string]string{}
 	t.Run("TwoPlatformsAreBuiltSideBySide", func(t *testing.T) { images = buildCold(t, root) })
-	t.Run("ItIsTheImageOfTheLayerEngine", func(t *testing.T) {
-		cmd := shared.Command(t.Context(), "build", "images/kubelet", "--variant", "slim", "--compare", "--addr", root.Addr, "--progress", "none")
-		t.Log(output(t, cmd))
-	})
+	for _, variant := range []string{"slim", "full"} { // the daemon has most of slim, and shares its Essential packages
+		t.Run("ItIsTheImageOfTheLayerEngine/"+variant, func(t *testing.T) {
+			cmd := shared.Command(t.Context(), "build", "images/kubelet", "--variant", variant, "--compare", "--addr", root.Addr, "--progress", "none")
+			t.Log(output(t, cmd))
+		})
+	}
 	amd64 := amd64Spec(t)
 	t.Run("ARootlessDaemonMakesTheSame", func(t *testing.T) {
 		rootless := startBuildkitd(t, peers.BuildkitOptions{Rootless: true})
