@@ -61,17 +61,17 @@ func TestCraneReadsAndValidatesTheRegistries(t *testing.T) {
 
 func TestCranePushesTheBuiltDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "layout")
-	output(t, shared.Command(t.Context(), "build", "images/kubelet", "-o", dir))
+	output(t, shared.Command(t.Context(), "build", "images/kubelet", "--variant", "slim", "-o", dir))
 	crane := program(t, peers.Crane())
 	ref := shared.Registries[1].Addr + "/pushed/by-crane:v1"
 	output(t, exec.Command(crane, "--insecure", "push", "--index", dir, ref))
 	got := []byte(output(t, exec.Command(crane, "--insecure", "manifest", ref)))
-	var outer v1.IndexManifest // crane wraps the directory's index.json in no other
+	var outer v1.IndexManifest // crane pushes the directory's index.json itself, which lists the image's index
 	if err := json.Unmarshal(got, &outer); err != nil {
 		t.Fatal(err)
 	}
 	if len(outer.Manifests) != 1 || outer.Manifests[0].Digest.String() != shared.Released.Image().Digest {
-		wantIndex(t, ref, got)
+		t.Errorf("%s: got %s, want one entry, %s", ref, got, shared.Released.Image().Digest)
 	}
 }
 
