@@ -33,6 +33,7 @@ import (
 // The kubelet's image on real BuildKit daemons, where dpkg runs the packages' own
 // scripts: natively for amd64, emulated for arm64. The daemon has no network.
 func TestImageOnBuildKitWorkers(t *testing.T) {
+	t.Parallel() // much of its time one emulated processor is busy
 	emulate(t)
 	root := startBuildkitd(t, peers.BuildkitOptions{})
 	images := map[string]string{}

@@ -32,6 +32,7 @@ const (
 // empty cache of layers, so that the instants fall into every step. Meanwhile
 // watchers look whether a tag can be seen whose signature is not there yet.
 func TestReleaseKilledAnywhereGoesOnAndNoTagIsEverUnsigned(t *testing.T) {
+	t.Parallel() // whatever else runs, it must hold
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
