@@ -69,3 +69,13 @@ func Wait(ctx context.Context, f *os.File, held func()) error {
 		poll = min(2*poll, lastPoll)
 	}
 }
+
+// Try takes the lock on the open file f like [Wait], and reports whether it did:
+// it does not wait for a holder.
+func Try(f *os.File) (bool, error) {
+	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return false, nil
+	}
+	return err == nil, err
+}
