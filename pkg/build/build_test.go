@@ -196,7 +196,7 @@ func extracted(w *world, r *build.Result) []string {
 func modified(t testing.TB, w *world) map[string]time.Time {
 	t.Helper()
 	times := make(map[string]time.Time)
-	found, err := filepath.Glob(filepath.Join(w.cache, "layers", "*.tar.gz"))
+	found, err := filepath.Glob(filepath.Join(w.cache, "layers", "*.tar.*"))
 	must(t, err)
 	for _, f := range found {
 		info, err := os.Stat(f)

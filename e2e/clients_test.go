@@ -27,21 +27,33 @@ import (
 
 // Every client below reads each layer to its end; podman and containerd, who
 // unpack, compare it with the digest of its content.
-func TestClientsReadLayersOfZstd(t *testing.T) {
-	dir := withCompression(t, layer.Compression{Algorithm: layer.Zstd, Level: 3})
-	out := filepath.Join(t.TempDir(), "layout")
-	output(t, shared.Command(t.Context(), "build", dir, "--variant", "slim", "-o", out))
-	raw := output(t, skopeo(t, "inspect", "--raw", "oci:"+out+":"+peers.KubeVersion))
-	ref := shared.Registries[0].Addr + "/zstd/kubelet:" + peers.KubeVersion
+func TestClientsReadLayersOfEitherCompression(t *testing.T) {
+	for want, c := range map[types.MediaType]layer.Compression{
+		types.OCILayer:     {Algorithm: layer.Gzip, Level: 6},
+		types.OCILayerZStd: {Algorithm: layer.Zstd, Level: 19}, // the strongest
+	} {
+		t.Run(c.String(), func(t *testing.T) {
+			out := filepath.Join(t.TempDir(), "layout")
+			output(t, shared.Command(t.Context(), "build", withCompression(t, c), "--variant", "slim", "-o", out))
+			raw := output(t, skopeo(t, "inspect", "--raw", "oci:"+out+":"+peers.KubeVersion))
+			ref := shared.Registries[0].Addr + "/" + string(c.Algorithm) + "/kubelet:" + peers.KubeVersion
+			output(t, skopeo(t, "copy", "-q", "--all", "--preserve-digests", "--dest-tls-verify=false", "oci:"+out+":"+peers.KubeVersion, "docker://"+ref))
+			readByAll(t, ref, raw)
+			for _, d := range layersOf(t, ref) {
+				if d.MediaType != want {
+					t.Errorf("got a layer of type %s, want %s", d.MediaType, want)
+				}
+			}
+		})
+	}
+}
+
+// readByAll reads the image at ref, whose index is raw, with every client.
+func readByAll(t *testing.T, ref, raw string) {
+	t.Helper()
 	crane := program(t, peers.Crane())
-	output(t, skopeo(t, "copy", "-q", "--all", "--preserve-digests", "--dest-tls-verify=false", "oci:"+out+":"+peers.KubeVersion, "docker://"+ref))
 	if got := output(t, exec.Command(crane, "--insecure", "manifest", ref)); got != raw {
 		t.Errorf("skopeo pushed %s, want %s", got, raw)
-	}
-	for _, d := range layersOf(t, ref) {
-		if d.MediaType != types.OCILayerZStd {
-			t.Errorf("got a layer of type %s, want zstd", d.MediaType)
-		}
 	}
 	// Not "crane validate": of v0.22.1 it takes every layer for gzip.
 	files := filepath.Join(t.TempDir(), "files.tar")
