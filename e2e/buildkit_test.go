@@ -283,11 +283,24 @@ func emulate(t *testing.T) {
 // amd64Spec is the kubelet's image for the platform that needs no emulation.
 func amd64Spec(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
+	return editedSpec(t, "platforms: [linux/amd64, linux/arm64]", "platforms: [linux/amd64]")
+}
+
+// copySpec copies the image's spec and lock.
+func copySpec(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "kubelet")
 	if err := os.CopyFS(dir, os.DirFS(shared.at("images/kubelet"))); err != nil {
 		t.Fatal(err)
 	}
-	edit(t, filepath.Join(dir, "image.yaml"), "platforms: [linux/amd64, linux/arm64]", "platforms: [linux/amd64]")
+	return dir
+}
+
+// editedSpec is a copy with a text replaced, and locked anew.
+func editedSpec(t *testing.T, old, new string) string {
+	t.Helper()
+	dir := copySpec(t)
+	edit(t, filepath.Join(dir, "image.yaml"), old, new)
 	output(t, shared.Command(t.Context(), "lock", dir))
 	return dir
 }

@@ -77,11 +77,7 @@ type released struct {
 // time, and every step of it is there.
 func slimAlone(t *testing.T) *released {
 	t.Helper()
-	work := filepath.Join(t.TempDir(), "work")
-	if err := shared.CopyTo(work, "slim"); err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(work, "images/kubelet")
+	dir := copySpec(t)
 	file := filepath.Join(dir, "image.yaml")
 	spec, err := os.ReadFile(file)
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -20,16 +19,11 @@ import (
 // A patch version changes the programs and leaves the packages: who has one image
 // pulls nothing of the next but its programs. Here the next has no kubectl.
 func TestOtherProgramsArePulledAlone(t *testing.T) {
-	spec := filepath.Join(t.TempDir(), "kubelet")
-	if err := os.CopyFS(spec, os.DirFS(shared.at("images/kubelet"))); err != nil {
-		t.Fatal(err)
-	}
-	edit(t, filepath.Join(spec, "image.yaml"), "\n  - {member: kubernetes/node/bin/kubectl, path: /usr/local/bin/kubectl}", "")
-	output(t, shared.Command(t.Context(), "lock", spec))
+	spec := editedSpec(t, "\n  - {member: kubernetes/node/bin/kubectl, path: /usr/local/bin/kubectl}", "")
 	out := filepath.Join(t.TempDir(), "layout")
 	output(t, shared.Command(t.Context(), "build", spec, "--variant", "slim", "-o", out))
 	next := "/next/kubelet:" + peers.KubeVersion
-	output(t, skopeo(t, "copy", "-q", "--all", "--dest-tls-verify=false", "oci:"+out+":"+peers.KubeVersion, "docker://"+shared.Registries[0].Addr+next))
+	output(t, skopeo(t, "copy", "-q", "--all", "--preserve-digests", "--dest-tls-verify=false", "oci:"+out+":"+peers.KubeVersion, "docker://"+shared.Registries[0].Addr+next))
 
 	registry, downloads := countDownloads(t, shared.Registries[0].Addr)
 	dir := shortDir(t)
