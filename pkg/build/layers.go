@@ -156,7 +156,8 @@ func (e *Layers) programsLayer(ctx context.Context, in Input, made *Made) (*laye
 	if err != nil {
 		return nil, err
 	}
-	if _, err := e.Materials.local(in); err != nil {
+	local, err := e.Materials.local(in)
+	if err != nil {
 		return nil, err
 	}
 	digests := make(map[string]string)
@@ -167,10 +168,11 @@ func (e *Layers) programsLayer(ctx context.Context, in Input, made *Made) (*laye
 	compression := in.Spec.Compression.Programs
 	key := layerKey(compression, "node", in.Platform.String(), in.Target.Version, in.Spec.Upstream.Files, digests, in.Spec.Local, in.Lock.Local)
 	l, err := e.store(compression).Get(ctx, key, &notes, func(w io.Writer) (any, error) {
-		files, err := e.Materials.Programs(ctx, in, published)
+		files, err := e.Materials.extract(ctx, in, published)
 		if err != nil {
 			return nil, err
 		}
+		files = append(files, local...)
 		binaries, err := Inspect(files)
 		if err != nil {
 			return nil, err
