@@ -33,14 +33,17 @@ import (
 // The kubelet's image on real BuildKit daemons, where dpkg runs the packages' own
 // scripts: natively for amd64, emulated for arm64. The daemon has no network.
 func TestImageOnBuildKitWorkers(t *testing.T) {
+	t.Parallel() // much of its time one emulated processor is busy
 	emulate(t)
 	root := startBuildkitd(t, peers.BuildkitOptions{})
 	images := map[string]string{}
 	t.Run("TwoPlatformsAreBuiltSideBySide", func(t *testing.T) { images = buildCold(t, root) })
-	t.Run("ItIsTheImageOfTheLayerEngine", func(t *testing.T) {
-		cmd := shared.Command(t.Context(), "build", "images/kubelet", "--variant", "slim", "--compare", "--addr", root.Addr, "--progress", "none")
-		t.Log(output(t, cmd))
-	})
+	for _, variant := range []string{"slim", "full"} { // the daemon has most of slim, and shares its Essential packages
+		t.Run("ItIsTheImageOfTheLayerEngine/"+variant, func(t *testing.T) {
+			cmd := shared.Command(t.Context(), "build", "images/kubelet", "--variant", variant, "--compare", "--addr", root.Addr, "--progress", "none")
+			t.Log(output(t, cmd))
+		})
+	}
 	amd64 := amd64Spec(t)
 	t.Run("ARootlessDaemonMakesTheSame", func(t *testing.T) {
 		rootless := startBuildkitd(t, peers.BuildkitOptions{Rootless: true})
@@ -280,11 +283,24 @@ func emulate(t *testing.T) {
 // amd64Spec is the kubelet's image for the platform that needs no emulation.
 func amd64Spec(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
+	return editedSpec(t, "platforms: [linux/amd64, linux/arm64]", "platforms: [linux/amd64]")
+}
+
+// copySpec copies the image's spec and lock.
+func copySpec(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "kubelet")
 	if err := os.CopyFS(dir, os.DirFS(shared.at("images/kubelet"))); err != nil {
 		t.Fatal(err)
 	}
-	edit(t, filepath.Join(dir, "image.yaml"), "platforms: [linux/amd64, linux/arm64]", "platforms: [linux/amd64]")
+	return dir
+}
+
+// editedSpec is a copy with a text replaced, and locked anew.
+func editedSpec(t *testing.T, old, new string) string {
+	t.Helper()
+	dir := copySpec(t)
+	edit(t, filepath.Join(dir, "image.yaml"), old, new)
 	output(t, shared.Command(t.Context(), "lock", dir))
 	return dir
 }

@@ -14,7 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -35,82 +34,11 @@ import (
 
 	"github.com/imgctl/imgctl/internal/deb"
 	"github.com/imgctl/imgctl/internal/download"
-	"github.com/imgctl/imgctl/internal/peers"
 	"github.com/imgctl/imgctl/pkg/attest"
 	"github.com/imgctl/imgctl/pkg/build"
 	"github.com/imgctl/imgctl/pkg/build/layer"
 	"github.com/imgctl/imgctl/pkg/build/rootfs"
 )
-
-// Every client below reads each layer to its end; podman and containerd, who
-// unpack, compare it with the digest of its content.
-func TestClientsReadLayersOfZstd(t *testing.T) {
-	dir := withCompression(t, layer.Compression{Algorithm: layer.Zstd, Level: 3})
-	out := filepath.Join(t.TempDir(), "layout")
-	output(t, shared.Command(t.Context(), "build", dir, "--variant", "slim", "-o", out))
-	raw := output(t, skopeo(t, "inspect", "--raw", "oci:"+out+":"+peers.KubeVersion))
-	ref := shared.Registries[0].Addr + "/zstd/kubelet:" + peers.KubeVersion
-	crane := program(t, peers.Crane())
-	output(t, skopeo(t, "copy", "-q", "--all", "--preserve-digests", "--dest-tls-verify=false", "oci:"+out+":"+peers.KubeVersion, "docker://"+ref))
-	if got := output(t, exec.Command(crane, "--insecure", "manifest", ref)); got != raw {
-		t.Errorf("skopeo pushed %s, want %s", got, raw)
-	}
-	for _, d := range layersOf(t, ref) {
-		if d.MediaType != types.OCILayerZStd {
-			t.Errorf("got a layer of type %s, want zstd", d.MediaType)
-		}
-	}
-	// Not "crane validate": of v0.22.1 it takes every layer for gzip.
-	files := filepath.Join(t.TempDir(), "files.tar")
-	output(t, exec.Command(crane, "--insecure", "export", "--platform", "linux/arm64", ref, files))
-	if got := output(t, exec.Command("tar", "-tf", files, "usr/local/bin/kubelet", "usr/bin/dash")); strings.Count(got, "\n") != 2 {
-		t.Errorf("crane exported %q, want both files", got)
-	}
-	for _, c := range []puller{podmanPuller, containerdPuller} {
-		c.pull(t, newLine(t, 0, loopback), ref, "/usr/local/bin/kubelet")
-	}
-}
-
-// withCompression copies the image's spec and lock, with its layers compressed in another way.
-func withCompression(t *testing.T, c layer.Compression) string {
-	t.Helper()
-	dir := filepath.Join(t.TempDir(), "kubelet")
-	if err := os.CopyFS(dir, os.DirFS(shared.at("images/kubelet"))); err != nil {
-		t.Fatal(err)
-	}
-	spec, err := os.ReadFile(filepath.Join(dir, "image.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	spec = regexp.MustCompile(`(?m)^compression:.*\n(?:[ #].*\n)*`).ReplaceAll(spec, nil)
-	one := fmt.Sprintf("{algorithm: %s, level: %d}", c.Algorithm, c.Level)
-	spec = fmt.Appendf(spec, "\ncompression: {packages: %s, programs: %s}\n", one, one)
-	if err := os.WriteFile(filepath.Join(dir, "image.yaml"), spec, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
-// layersOf lists the layers of the amd64 image at ref.
-func layersOf(t *testing.T, ref string) []v1.Descriptor {
-	t.Helper()
-	r, err := name.ParseReference(ref)
-	if err != nil {
-		t.Fatal(err)
-	}
-	img, err := remote.Image(r, remote.WithPlatform(v1.Platform{OS: "linux", Architecture: "amd64"}), remote.WithContext(t.Context()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := img.Manifest()
-	if err != nil || len(m.Layers) == 0 {
-		t.Fatalf("%s: got %+v, %v, want layers", ref, m, err)
-	}
-	return m.Layers
-}
-
-// loopback is the line without a bound.
-const loopback = "loopback"
 
 // The lines that images are pulled over: tc's name of the rate.
 var lines = []string{loopback, "400mbit", "100mbit"}
@@ -152,33 +80,15 @@ func measure(t *testing.T, l *line, images []comparedImage, runs int) (rows []st
 	return rows
 }
 
-// line is a way to the registry.
-type line struct {
-	name  string
-	host  string   // of the registry, as clients name it
-	enter []string // command that the client is run by
-}
-
-// run prepares a client's command at its end of the line.
-func (l *line) run(t *testing.T, cmd *exec.Cmd) *exec.Cmd {
-	if len(l.enter) == 0 {
-		return cmd
-	}
-	args := append(slices.Clone(l.enter), cmd.Args...)
-	entered := exec.CommandContext(t.Context(), args[0], args[1:]...)
-	entered.Env = cmd.Env
-	return entered
-}
-
 // newLine makes the nth line, which the kernel keeps to the rate: the client's end is in
 // a network namespace of its own. A proxy in user space would be as slow as the
 // machine is busy.
 func newLine(t *testing.T, n int, rate string) *line {
 	t.Helper()
-	registry := shared.Registries[0].Addr
 	if rate == loopback {
-		return &line{name: rate, host: registry}
+		return plainLine()
 	}
+	registry := shared.Registries[0].Addr
 	ours, theirs := fmt.Sprintf("10.213.%d.1", n), fmt.Sprintf("10.213.%d.2", n)
 	near := fmt.Sprintf("im%d-%d", os.Getpid(), n)
 	ns := near
@@ -403,118 +313,6 @@ func push(t *testing.T, ref string, l v1.Layer) {
 	if err := remote.Write(r, img, remote.WithContext(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// usage is what a pull took.
-type usage struct{ took, cpu time.Duration }
-
-// puller pulls an image into an empty store and unpacks it. A file that the
-// image must have is looked for there.
-type puller struct {
-	name string
-	pull func(t *testing.T, l *line, ref, file string) usage
-}
-
-var podmanPuller = puller{"podman", func(t *testing.T, l *line, ref, file string) usage {
-	t.Helper()
-	dir := shortDir(t)
-	host, _, _ := strings.Cut(ref, "/")
-	p, err := newPodman(dir, host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := errors.Join(p.unmount(), os.RemoveAll(dir)); err != nil {
-			t.Error(err)
-		}
-	}()
-	cmd := l.run(t, p.command(t, "pull", "-q", ref))
-	began := time.Now()
-	output(t, cmd)
-	u := usage{time.Since(began), cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()} // with those of the children
-	wantUnpacked(t, filepath.Join(dir, "root", "overlay", "*", "diff"), file)
-	return u
-}}
-
-var containerdPuller = puller{"containerd", func(t *testing.T, l *line, ref, file string) usage {
-	t.Helper()
-	dir := shortDir(t)
-	daemon, address, stop := startContainerd(t, dir)
-	before := processorTime(t, daemon.Process.Pid)
-	cmd := l.run(t, exec.CommandContext(t.Context(), "ctr", "--address", address, "images", "pull", "--plain-http", "--platform", "linux/amd64", ref))
-	began := time.Now()
-	output(t, cmd)
-	u := usage{took: time.Since(began)}
-	u.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime() + processorTime(t, daemon.Process.Pid) - before
-	wantUnpacked(t, filepath.Join(dir, "root", "io.containerd.snapshotter.v1.overlayfs", "snapshots", "*", "fs"), file)
-	if err := errors.Join(stop(), os.RemoveAll(dir)); err != nil {
-		t.Error(err)
-	}
-	return u
-}}
-
-// shortDir makes a directory for a client's files. podman takes no path of more
-// than 50 characters, and a socket's may not be much longer.
-func shortDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp(shared.Dir, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
-// wantUnpacked looks for a file below the directories that a glob names.
-func wantUnpacked(t *testing.T, dirs, file string) {
-	t.Helper()
-	found, err := filepath.Glob(dirs + file)
-	if err != nil || len(found) != 1 {
-		t.Fatalf("got %q, %v, want %s unpacked once", found, err, file)
-	}
-}
-
-// startContainerd runs a daemon with all its files below dir.
-func startContainerd(t *testing.T, dir string) (daemon *exec.Cmd, address string, stop func() error) {
-	t.Helper()
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	address = filepath.Join(dir, "socket")
-	config := filepath.Join(dir, "config.toml")
-	text := fmt.Sprintf("version = 2\nroot = %q\nstate = %q\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = %q\n",
-		filepath.Join(dir, "root"), filepath.Join(dir, "state"), address)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	daemon = exec.Command("containerd", "--config", config)
-	p, err := peers.Start(t.Context(), daemon, filepath.Join(dir, "log"), func(ctx context.Context) error {
-		return exec.CommandContext(ctx, "ctr", "--address", address, "version").Run()
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return daemon, address, p.Stop
-}
-
-// processorTime is what a process that runs, and its children that have ended, have used.
-func processorTime(t *testing.T, pid int) time.Duration {
-	t.Helper()
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(data), ") ") // the name may hold anything
-	fields := strings.Fields(rest)
-	const ticks = time.Second / 100 // what the kernel counts in, see proc(5)
-	var sum time.Duration
-	for _, i := range []int{11, 12, 13, 14} { // utime, stime, cutime, cstime
-		n, err := strconv.Atoi(fields[i])
-		if err != nil {
-			t.Fatal(err)
-		}
-		sum += time.Duration(n) * ticks
-	}
-	return sum
 }
 
 // BenchmarkPackagesLayer says how far a layer of real packages is from its limit.

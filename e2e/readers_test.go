@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -53,7 +54,10 @@ func TestCraneReadsAndValidatesTheRegistries(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", ref, got, shared.Released.Image().Digest)
 		}
 		wantIndex(t, ref, []byte(output(t, exec.Command(crane, "--insecure", "manifest", ref))))
-		output(t, exec.Command(crane, "--insecure", "validate", "--remote", ref)) // every layer, its digest and size
+		// Reads every layer, its digest and size. crane validate of v0.22.1 takes each for gzip.
+		for _, platform := range shared.Released.Image().Platforms {
+			output(t, exec.Command(crane, "--insecure", "export", "--platform", platform.Platform, ref, os.DevNull))
+		}
 		output(t, exec.Command(crane, "--insecure", "validate", "--remote", shared.Bundle(i)+"@"+shared.Released.Bundle().Digest))
 	}
 	refused(t, exec.Command(crane, "--insecure", "validate", "--remote", shared.Image(0)+":no-such-tag"))
@@ -61,17 +65,17 @@ func TestCraneReadsAndValidatesTheRegistries(t *testing.T) {
 
 func TestCranePushesTheBuiltDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "layout")
-	output(t, shared.Command(t.Context(), "build", "images/kubelet", "-o", dir))
+	output(t, shared.Command(t.Context(), "build", "images/kubelet", "--variant", "slim", "-o", dir))
 	crane := program(t, peers.Crane())
 	ref := shared.Registries[1].Addr + "/pushed/by-crane:v1"
 	output(t, exec.Command(crane, "--insecure", "push", "--index", dir, ref))
 	got := []byte(output(t, exec.Command(crane, "--insecure", "manifest", ref)))
-	var outer v1.IndexManifest // crane wraps the directory's index.json in no other
+	var outer v1.IndexManifest // crane pushes the directory's index.json itself, which lists the image's index
 	if err := json.Unmarshal(got, &outer); err != nil {
 		t.Fatal(err)
 	}
 	if len(outer.Manifests) != 1 || outer.Manifests[0].Digest.String() != shared.Released.Image().Digest {
-		wantIndex(t, ref, got)
+		t.Errorf("%s: got %s, want one entry, %s", ref, got, shared.Released.Image().Digest)
 	}
 }
 

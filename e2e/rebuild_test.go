@@ -34,10 +34,7 @@ func TestReleasedImagesAreRebuiltFromTheirProvenance(t *testing.T) {
 
 // One byte of one input: the file is named, and nothing is built of it.
 func TestARebuildOfAChangedInputNamesTheFile(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "kubelet")
-	if err := os.CopyFS(dir, os.DirFS(shared.at("images/kubelet"))); err != nil {
-		t.Fatal(err)
-	}
+	dir := copySpec(t)
 	ref := shared.Image(0) + "@" + shared.Released.Image().Digest
 	args := []string{"rebuild", ref, "--policy", "policies/kubelet.yaml", "--spec", dir}
 	output(t, shared.Command(t.Context(), args...))

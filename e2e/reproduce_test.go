@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -36,11 +37,16 @@ func settings() []setting {
 	return all
 }
 
+// buildMemory is the most memory that a build may take, in KiB: images grow, and
+// it must not grow with them.
+const buildMemory = 300 << 10
+
 // Builds on two machines, that is with two caches which share nothing but what
 // was downloaded: the first of each finds no layer, those after it find theirs.
 func TestBuildIsTheSameWhateverTheMachineIsSetTo(t *testing.T) {
 	machines := []string{emptyOfLayers(t), emptyOfLayers(t)}
 	var first map[string]string
+	var most int64
 	for i, s := range settings() {
 		dir := filepath.Join(t.TempDir(), strings.Repeat("deep/", i%3), "layout")
 		build := shared.Command(t.Context(), "build", "images/kubelet", "-o", dir)
@@ -48,6 +54,7 @@ func TestBuildIsTheSameWhateverTheMachineIsSetTo(t *testing.T) {
 		cmd.Dir = build.Dir
 		cmd.Env = append(append(build.Env, "IMGCTL_CACHE="+machines[i%2], "HOME="+t.TempDir()), s.env...)
 		output(t, cmd)
+		most = max(most, cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss)
 		got := tree(t, dir)
 		if first == nil {
 			first = got
@@ -61,7 +68,10 @@ func TestBuildIsTheSameWhateverTheMachineIsSetTo(t *testing.T) {
 			t.Errorf("the layout does not hold the released index %s", image.Digest)
 		}
 	}
-	t.Logf("%d builds, one set of %d files", len(settings()), len(first))
+	if most > buildMemory {
+		t.Errorf("a build took %d KiB of memory, want at most %d", most, buildMemory)
+	}
+	t.Logf("%d builds, one set of %d files, at most %d KiB of memory", len(settings()), len(first), most)
 }
 
 // emptyOfLayers is a cache with what was downloaded, and without what was made of it.

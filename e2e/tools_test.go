@@ -142,6 +142,7 @@ func without(module string) string {
 // Every program that matters, in both flavours, on both processors: amd64 in a
 // container, arm64 on a kernel of its own.
 func TestToolsOfTheImageRun(t *testing.T) {
+	t.Parallel() // a machine of one emulated processor
 	spec, lock := loadImage(t)
 	var table columns
 	for _, platform := range []string{"linux/amd64", "linux/arm64"} {

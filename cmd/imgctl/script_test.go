@@ -283,6 +283,7 @@ gates:
   setuid: [/usr/bin/tool-setuid]
   worldWritable: [/run/lock, /tmp, /var/tmp]
   unowned: [/etc/machine-id, /etc/mtab]
+compression: {packages: {algorithm: gzip}}
 `,
 	"typhoon/bundle.yaml": `apiVersion: imgctl.dev/v1
 kind: Bundle

@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/imgctl/imgctl/internal/atomicfile"
+	"github.com/imgctl/imgctl/internal/filelock"
 )
 
 // check refuses a Want that could name a path or nothing.
@@ -127,14 +128,60 @@ func (c *Client) Add(ctx context.Context, path string) (*File, error) {
 	return f, c.store(f)
 }
 
-// Temp creates a new file in the cache's directory for unfinished ones. The
-// caller removes it, or hands its name to [Client.Add].
-func (c *Client) Temp() (*os.File, error) {
+// Temp creates a new file in the cache's directory for unfinished ones, and
+// removes those of processes that were killed. For as long as it is open it is the
+// caller's, who removes it, or hands its name to [Client.Add], before closing it.
+func (c *Client) Temp(ctx context.Context) (*os.File, error) {
 	dir := filepath.Join(c.Dir(), "part")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	unlock, err := filelock.Lock(ctx, filepath.Join(dir, "tmp.lock"))
+	if err != nil {
 		return nil, err
 	}
-	return os.CreateTemp(dir, "tmp-*")
+	defer unlock() // nobody takes a new file for an abandoned one before it is locked
+	if err := removeAbandoned(dir); err != nil {
+		return nil, err
+	}
+	f, err := os.CreateTemp(dir, tempPrefix+"*")
+	if err != nil {
+		return nil, err
+	}
+	if _, err := filelock.Try(f); err != nil {
+		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
+	}
+	return f, nil
+}
+
+// tempPrefix begins the names of temporary files.
+const tempPrefix = "tmp-"
+
+// removeAbandoned removes the temporary files in dir that nobody holds a lock on.
+func removeAbandoned(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), tempPrefix) {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		f, err := os.Open(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it is done
+		}
+		if err != nil {
+			return err
+		}
+		free, err := filelock.Try(f)
+		if free {
+			err = os.Remove(path)
+		}
+		f.Close()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // store renames the file into the cache and sets f.Path to its place there.

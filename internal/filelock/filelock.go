@@ -50,11 +50,7 @@ func Lock(ctx context.Context, path string) (unlock func(), err error) {
 func Wait(ctx context.Context, f *os.File, held func()) error {
 	poll := firstPoll
 	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+		if taken, err := Try(f); taken || err != nil {
 			return err
 		}
 		if held != nil {
@@ -68,4 +64,14 @@ func Wait(ctx context.Context, f *os.File, held func()) error {
 		}
 		poll = min(2*poll, lastPoll)
 	}
+}
+
+// Try takes the lock on the open file f and keeps it until f is closed. It reports
+// whether it did, and waits for nobody.
+func Try(f *os.File) (bool, error) {
+	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.EINTR) {
+		return false, nil
+	}
+	return err == nil, err
 }

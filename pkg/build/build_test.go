@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -23,6 +24,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
 	"github.com/imgctl/imgctl/internal/imgtest"
+	"github.com/imgctl/imgctl/pkg/attest"
 	"github.com/imgctl/imgctl/pkg/build"
 	"github.com/imgctl/imgctl/pkg/build/layer"
 )
@@ -152,10 +154,15 @@ func TestTheSameInputGivesTheSameBytesEverywhere(t *testing.T) {
 func TestARebuildFetchesAndMakesNothing(t *testing.T) {
 	w := newWorld(t)
 	w.lock(t, nil)
-	want := digest(t, w.mustBuild(t).Index)
+	first := w.mustBuild(t)
+	want := digest(t, first.Index)
 	packages := len(w.debian.Requests())
 	w.kube.Requests() // forgets those so far
 	before := modified(t, w)
+	programs := extracted(w, first)
+	for _, file := range programs {
+		must(t, os.Remove(file))
+	}
 	if got := digest(t, w.mustBuild(t).Index); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -165,13 +172,31 @@ func TestARebuildFetchesAndMakesNothing(t *testing.T) {
 	if !maps.Equal(modified(t, w), before) {
 		t.Error("a layer was made again")
 	}
+	for _, file := range programs {
+		if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("a program was taken out of its tarball again: %v", err)
+		}
+	}
+}
+
+// extracted returns where the cache has what was taken out of tarballs.
+func extracted(w *world, r *build.Result) []string {
+	var files []string
+	for _, record := range r.Records {
+		for _, m := range record.Materials {
+			if m.Type == attest.TypeBinary && m.Path == "/usr/local/bin/kubelet" {
+				files = append(files, filepath.Join(w.cache, "sha256", m.Digests["sha256"]))
+			}
+		}
+	}
+	return files
 }
 
 // modified returns the time of each layer in the cache.
 func modified(t testing.TB, w *world) map[string]time.Time {
 	t.Helper()
 	times := make(map[string]time.Time)
-	found, err := filepath.Glob(filepath.Join(w.cache, "layers", "*.tar.gz"))
+	found, err := filepath.Glob(filepath.Join(w.cache, "layers", "*.tar.*"))
 	must(t, err)
 	for _, f := range found {
 		info, err := os.Stat(f)

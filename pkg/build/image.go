@@ -31,6 +31,9 @@ func (in Input) HasSystem() bool {
 	return len(in.Packages()) > 0 || len(a.Groups)+len(a.Users)+len(a.Directories)+len(a.Files)+len(a.Links)+len(a.Alternatives) > 0
 }
 
+// HasPrograms reports whether the image has a layer of upstream's and local files.
+func (in Input) HasPrograms() bool { return len(in.Spec.Upstream.Files)+len(in.Spec.Local) > 0 }
+
 // SystemPart is the layer of packages.
 func (in Input) SystemPart(l v1.Layer) Part {
 	if len(in.Packages()) == 0 {

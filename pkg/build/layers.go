@@ -47,9 +47,10 @@ func (e *Layers) Build(ctx context.Context, in Input) (v1.Image, attest.Record, 
 		return err
 	})
 	g.Go(func() (err error) {
-		if made.Programs, err = e.Materials.Programs(ctx, in); err == nil && len(made.Programs.Files) > 0 {
-			programs, made.Binaries, err = e.programsLayer(ctx, in, made.Programs)
+		if !in.HasPrograms() {
+			return nil
 		}
+		programs, err = e.programsLayer(ctx, in, &made)
 		return err
 	})
 	if err := g.Wait(); err != nil {
@@ -142,25 +143,42 @@ func (e *Layers) assemble(ctx context.Context, in Input, config rootfs.Config) (
 
 // programsNotes is what is known about the layer of programs.
 type programsNotes struct {
-	Files []Binary `json:"files"` // in the order of [Programs]
+	Files []Binary `json:"files"` // in the order of [Materials.Programs]
 }
 
-// programsLayer returns the layer of the programs. Its times are 1970, so that
-// it stays the same when only Debian's packages change: nobody pulls it again for that.
-func (e *Layers) programsLayer(ctx context.Context, in Input, p *Programs) (*layer.Layer, []Binary, error) {
+// programsLayer returns the layer of the programs. What was published is proved
+// each time, and local files are compared with the lock; only when the layer is not
+// in the cache are its files taken out of what was published. Their times are 1970,
+// so that the layer stays the same when only Debian's packages change: nobody
+// pulls it again for that.
+func (e *Layers) programsLayer(ctx context.Context, in Input, made *Made) (*layer.Layer, error) {
+	published, err := e.Materials.Published(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	local, err := e.Materials.local(in)
+	if err != nil {
+		return nil, err
+	}
 	digests := make(map[string]string)
-	for _, b := range p.Blobs {
+	for _, b := range published {
 		digests[b.Path] = b.SHA256
 	}
 	var notes programsNotes
 	compression := in.Spec.Compression.Programs
 	key := layerKey(compression, "node", in.Platform.String(), in.Target.Version, in.Spec.Upstream.Files, digests, in.Spec.Local, in.Lock.Local)
 	l, err := e.store(compression).Get(ctx, key, &notes, func(w io.Writer) (any, error) {
-		binaries, err := Inspect(p)
+		files, err := e.Materials.extract(ctx, in, published)
 		if err != nil {
 			return nil, err
 		}
-		return programsNotes{binaries}, rootfs.WriteFiles(w, p.Files, time.Unix(0, 0))
+		files = append(files, local...)
+		binaries, err := Inspect(files)
+		if err != nil {
+			return nil, err
+		}
+		return programsNotes{binaries}, rootfs.WriteFiles(w, files, time.Unix(0, 0))
 	})
-	return l, notes.Files, err
+	made.Published, made.Binaries = published, notes.Files
+	return l, err
 }

@@ -99,7 +99,11 @@ func (c *cycle) fetch(t testing.TB, from build.Archives, l *build.Lock, target b
 		if len(packages) != len(in.Packages()) {
 			t.Errorf("got %d packages, want %d", len(packages), len(in.Packages()))
 		}
-		if _, err := m.Programs(t.Context(), in); err != nil {
+		published, err := m.Published(t.Context(), in)
+		if err != nil {
+			return err
+		}
+		if _, err := m.Programs(t.Context(), in, published); err != nil {
 			return err
 		}
 	}

@@ -43,41 +43,9 @@ func (m *Materials) Packages(ctx context.Context, in Input) ([]rootfs.Package, e
 	return packages, nil
 }
 
-// Programs are the files of an image that no package brings.
-type Programs struct {
-	Files []rootfs.OnDisk  // upstream's in the spec's order, then the local ones
-	Blobs []*upstream.Blob // what upstream's were taken from, with its proofs
-}
-
-// Programs fetches upstream's files and has them proved, each published file
-// once, and copies those that stand beside the spec. Upstream's must be for the
-// platform and of the version. That is done for every build: a proof that is only
-// remembered is none.
-func (m *Materials) Programs(ctx context.Context, in Input) (*Programs, error) {
-	blobs, err := m.fetchUpstream(ctx, in)
-	if err != nil {
-		return nil, err
-	}
-	files, err := m.extract(ctx, in, blobs)
-	if err != nil {
-		return nil, err
-	}
-	for _, f := range in.Spec.Local {
-		file, err := m.local(in, f)
-		if err != nil {
-			return nil, fmt.Errorf("local: %w", err)
-		}
-		files = append(files, file)
-	}
-	return &Programs{Files: files, Blobs: blobs}, nil
-}
-
-// sources returns what has to be fetched from upstream, each once and sorted.
-func (in Input) sources() []string {
-	return in.Spec.sources(in.Target.Version, in.Platform.Architecture)
-}
-
-func (m *Materials) fetchUpstream(ctx context.Context, in Input) ([]*upstream.Blob, error) {
+// Published fetches what upstream publishes for the image, each file once, and
+// has it proved. That is done for every build: a proof that is only remembered is none.
+func (m *Materials) Published(ctx context.Context, in Input) ([]*upstream.Blob, error) {
 	paths := in.sources()
 	blobs := make([]*upstream.Blob, len(paths))
 	g, ctx := errgroup.WithContext(ctx)
@@ -91,6 +59,24 @@ func (m *Materials) fetchUpstream(ctx context.Context, in Input) ([]*upstream.Bl
 		})
 	}
 	return blobs, g.Wait()
+}
+
+// Programs returns the files of the image that no package brings: upstream's, in
+// the spec's order, and then copies of those that stand beside the spec. published
+// is what [Materials.Published] has returned; upstream's files must be for the
+// platform and of the version.
+func (m *Materials) Programs(ctx context.Context, in Input, published []*upstream.Blob) ([]rootfs.OnDisk, error) {
+	files, err := m.extract(ctx, in, published)
+	if err != nil {
+		return nil, err
+	}
+	local, err := m.local(in)
+	return append(files, local...), err
+}
+
+// sources returns what has to be fetched from upstream, each once and sorted.
+func (in Input) sources() []string {
+	return in.Spec.sources(in.Target.Version, in.Platform.Architecture)
 }
 
 // extract returns upstream's files as they are in the cache, each checked to be
@@ -132,19 +118,27 @@ func (m *Materials) extract(ctx context.Context, in Input, blobs []*upstream.Blo
 	return slices.Clip(files), nil
 }
 
-// local copies a file that stands beside the spec into the cache, so that what
-// is hashed is what goes into the image, whatever happens to the file meanwhile.
-func (m *Materials) local(in Input, f Local) (rootfs.OnDisk, error) {
-	want, _ := in.Lock.local(f.file(in.Platform.Architecture)) // it is there: see Lock.Check
-	mode := int64(0o755)
-	if f.Mode != "" {
-		var err error
-		if mode, err = strconv.ParseInt(f.Mode, 8, 64); err != nil {
-			return rootfs.OnDisk{}, err
+// local copies the files that stand beside the spec into the cache, so that what
+// is hashed is what goes into the image, whatever happens to a file meanwhile.
+// One that the lock does not mean is a [*StaleError].
+func (m *Materials) local(in Input) ([]rootfs.OnDisk, error) {
+	var files []rootfs.OnDisk
+	for _, f := range in.Spec.Local {
+		want, _ := in.Lock.local(f.file(in.Platform.Architecture)) // it is there: see Lock.Check
+		mode := int64(0o755)
+		if f.Mode != "" {
+			var err error
+			if mode, err = strconv.ParseInt(f.Mode, 8, 64); err != nil {
+				return nil, fmt.Errorf("local: %w", err)
+			}
 		}
+		path := filepath.Join(m.Cache, "local", want.SHA256)
+		if err := copyLocal(in.Spec, want, path); err != nil {
+			return nil, fmt.Errorf("local: %w", err)
+		}
+		files = append(files, rootfs.OnDisk{Path: f.Path, File: path, Mode: mode})
 	}
-	path := filepath.Join(m.Cache, "local", want.SHA256)
-	return rootfs.OnDisk{Path: f.Path, File: path, Mode: mode}, copyLocal(in.Spec, want, path)
+	return files, nil
 }
 
 // copyLocal brings the file that the lock means to path. Another one is a [*StaleError].

@@ -27,9 +27,9 @@ type Binary struct {
 }
 
 // Inspect hashes the programs and reads what Go's linker wrote into them.
-func Inspect(p *Programs) ([]Binary, error) {
-	binaries := make([]Binary, len(p.Files))
-	for i, f := range p.Files {
+func Inspect(files []rootfs.OnDisk) ([]Binary, error) {
+	binaries := make([]Binary, len(files))
+	for i, f := range files {
 		var err error
 		if binaries[i], err = inspectBinary(f); err != nil {
 			return nil, err
@@ -65,10 +65,10 @@ func inspectBinary(f rootfs.OnDisk) (Binary, error) {
 
 // Made is what an engine knows about the image that it made, beside the input.
 type Made struct {
-	Engine   map[string]any    // which engine in which version: whatever decides the bytes
-	Licenses map[string]string // SPDX expressions by package, where they are known
-	Programs *Programs
-	Binaries []Binary // what [Inspect] says of Programs
+	Engine    map[string]any    // which engine in which version: whatever decides the bytes
+	Licenses  map[string]string // SPDX expressions by package, where they are known
+	Published []*upstream.Blob  // what upstream's programs were taken from
+	Binaries  []Binary          // what [Inspect] says of the programs
 }
 
 // Record says what the image of one platform was made of.
@@ -93,7 +93,7 @@ func (in Input) Record(m Made) (attest.Record, error) {
 // programMaterials describes what was published, and the programs that came of it.
 func (in Input) programMaterials(m Made) []attest.Material {
 	var all []attest.Material
-	for _, b := range m.Programs.Blobs {
+	for _, b := range m.Published {
 		published := attest.Material{Name: path.Base(b.Path), Version: in.Target.Version, Arch: in.Platform.Architecture,
 			Type: attest.TypeFile, URI: b.Path, Digests: map[string]string{"sha256": b.SHA256, "sha512": b.SHA512}}
 		for _, proof := range b.Proofs {

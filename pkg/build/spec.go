@@ -55,7 +55,8 @@ type Spec struct {
 	keyring []byte
 }
 
-// Compression says how each layer is compressed.
+// Compression says how each layer is compressed: zstd at level 9 where the spec
+// does not say, which podman and containerd pull faster than gzip (docs/compression.md).
 type Compression struct {
 	Packages layer.Compression `yaml:"packages"` // Debian's packages, with what the spec puts beside them
 	Programs layer.Compression `yaml:"programs"` // upstream's and local files
@@ -162,6 +163,11 @@ func LoadSpec(dir string) (*Spec, error) {
 	}
 	if len(s.Upstream.Require) == 0 {
 		s.Upstream.Require = []upstream.Proof{upstream.Pinned, upstream.Signature}
+	}
+	for _, c := range []*layer.Compression{&s.Compression.Packages, &s.Compression.Programs} {
+		if *c == (layer.Compression{}) {
+			*c = layer.Compression{Algorithm: layer.Zstd, Level: 9}
+		}
 	}
 	slices.Sort(s.Platforms)
 	if err := s.validate(); err != nil {

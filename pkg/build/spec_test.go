@@ -33,6 +33,15 @@ func TestASpecIsReadWithItsDefaults(t *testing.T) {
 	if string(s.Keyring()) != "key" {
 		t.Errorf("got %q", s.Keyring())
 	}
+	if got := s.Compression.Packages.String() + ", " + s.Compression.Programs.String(); got != "gzip 6, gzip 6" {
+		t.Errorf("got %s, want what the spec says", got)
+	}
+	silent, _, _ := strings.Cut(spec, "compression:")
+	s, err = load(t, silent)
+	must(t, err)
+	if got := s.Compression.Packages.String() + ", " + s.Compression.Programs.String(); got != "zstd 9, zstd 9" {
+		t.Errorf("got %s where nothing is said", got)
+	}
 }
 
 // C02 and its kind: each mistake is one line with the file, the place or the field, and what was wanted.

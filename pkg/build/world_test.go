@@ -53,6 +53,7 @@ gates:
   worldWritable: [/run/lock, /tmp, /var/tmp]
   unowned: [/etc/machine-id, /etc/mtab]
 annotations: {org.opencontainers.image.title: kubelet}
+compression: {packages: {algorithm: gzip}, programs: {algorithm: gzip}} # package validate knows no other
 `
 
 // world is a Debian archive and a Kubernetes release on loopback, and a spec that names both.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -88,10 +87,11 @@ func (c *Client) unpack(ctx context.Context, b *Blob, names []string, found map[
 	defer raw.Close()
 	hash := sha256.New()
 	tee := io.TeeReader(interruptible{ctx, raw}, hash)
-	temps, err := c.untar(tee, names)
+	temps, err := c.untar(ctx, tee, names)
 	defer func() {
 		for _, t := range temps {
-			os.Remove(t) // fails for those that went into the cache
+			os.Remove(t.Name()) // fails for those that went into the cache
+			t.Close()
 		}
 	}()
 	if err != nil {
@@ -104,10 +104,10 @@ func (c *Client) unpack(ctx context.Context, b *Blob, names []string, found map[
 		return &download.Mismatch{Object: path.Base(b.Path), What: "sha256", Got: got, Want: b.SHA256}
 	}
 	for _, name := range names {
-		if temps[name] == "" {
+		if temps[name] == nil {
 			return fmt.Errorf("got no %s in it", name)
 		}
-		f, err := c.Download.Add(ctx, temps[name])
+		f, err := c.Download.Add(ctx, temps[name].Name())
 		if err != nil {
 			return err
 		}
@@ -124,8 +124,8 @@ func (c *Client) unpack(ctx context.Context, b *Blob, names []string, found map[
 
 // untar writes the named members to temporary files, by name. They are the
 // caller's also when there is an error.
-func (c *Client) untar(r io.Reader, names []string) (temps map[string]string, err error) {
-	temps = make(map[string]string)
+func (c *Client) untar(ctx context.Context, r io.Reader, names []string) (temps map[string]*os.File, err error) {
+	temps = make(map[string]*os.File)
 	gz, err := gzip.NewReader(r)
 	if err != nil {
 		return temps, err
@@ -149,27 +149,20 @@ func (c *Client) untar(r io.Reader, names []string) (temps map[string]string, er
 		if !slices.Contains(names, name) {
 			continue
 		}
-		if temps[name] != "" {
+		if temps[name] != nil {
 			return temps, fmt.Errorf("got %s twice", name)
 		}
 		if h.Typeflag != tar.TypeReg || h.Size > maxMember {
 			return temps, fmt.Errorf("%s: got type %q of %d bytes, want a regular file of at most %d", name, h.Typeflag, h.Size, maxMember)
 		}
-		if temps[name], err = c.spill(tr); err != nil {
+		if temps[name], err = c.Download.Temp(ctx); err != nil {
+			delete(temps, name)
+			return temps, err
+		}
+		if _, err := io.Copy(temps[name], tr); err != nil {
 			return temps, err
 		}
 	}
-}
-
-// spill writes r to a temporary file in the cache and returns its name, also
-// with an error if the file exists.
-func (c *Client) spill(r io.Reader) (string, error) {
-	f, err := c.Download.Temp()
-	if err != nil {
-		return "", err
-	}
-	_, err = io.Copy(f, r)
-	return f.Name(), errors.Join(err, f.Close())
 }
 
 // capped fails when more than left bytes are read.

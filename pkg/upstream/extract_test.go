@@ -97,10 +97,11 @@ func archive(t *testing.T, entries ...entry) (*upstream.Client, *upstream.Blob) 
 func blob(t *testing.T, data []byte) (*upstream.Client, *upstream.Blob) {
 	t.Helper()
 	c := &upstream.Client{Download: &download.Client{Cache: t.TempDir()}}
-	f, err := c.Download.Temp()
+	f, err := c.Download.Temp(t.Context())
 	must(t, err)
+	defer f.Close()
 	_, err = f.Write(data)
-	must(t, errors.Join(err, f.Close()))
+	must(t, err)
 	stored, err := c.Download.Add(t.Context(), f.Name())
 	must(t, err)
 	return c, &upstream.Blob{Pin: upstream.Pin{Path: tarball, SHA256: stored.SHA256}, File: stored.Path}

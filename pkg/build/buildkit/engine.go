@@ -30,6 +30,7 @@ import (
 	"github.com/imgctl/imgctl/pkg/build"
 	"github.com/imgctl/imgctl/pkg/build/layer"
 	"github.com/imgctl/imgctl/pkg/build/rootfs"
+	"github.com/imgctl/imgctl/pkg/upstream"
 )
 
 // Version changes whenever the same input gives other bytes on the same worker.
@@ -38,7 +39,8 @@ const Version = 1
 // Materials is where an engine gets what a lock names. [build.Materials] is one.
 type Materials interface {
 	Packages(ctx context.Context, in build.Input) ([]rootfs.Package, error)
-	Programs(ctx context.Context, in build.Input) (*build.Programs, error)
+	Published(ctx context.Context, in build.Input) ([]*upstream.Blob, error)
+	Programs(ctx context.Context, in build.Input, published []*upstream.Blob) ([]rootfs.OnDisk, error)
 }
 
 // Engine is a [build.Engine] on BuildKit workers. An image has the same two
@@ -119,17 +121,16 @@ func (e *Engine) job(ctx context.Context, in build.Input, dir string, made *buil
 		layers = append(layers, system)
 		return err
 	})
+	var files []rootfs.OnDisk
 	group.Go(func() (err error) {
-		if made.Programs, err = e.Materials.Programs(groupCtx, in); err == nil {
-			made.Binaries, err = build.Inspect(made.Programs)
-		}
+		files, err = e.programs(groupCtx, in, made)
 		return err
 	})
 	if err := group.Wait(); err != nil {
 		return job{}, err
 	}
-	if len(made.Programs.Files) > 0 {
-		layers = append(layers, g.programs(programsOf(made)))
+	if len(files) > 0 {
+		layers = append(layers, g.programs(withDigests(files, made.Binaries)))
 	}
 	if len(layers) == 0 {
 		return job{}, errors.New("nothing to build: the spec has no packages, programs or files")
@@ -180,11 +181,23 @@ func (e *Engine) packages(ctx context.Context, in build.Input, dir string) (*pla
 	return p, essential, err
 }
 
-// programsOf pairs each program with its digest.
-func programsOf(made *build.Made) []program {
-	programs := make([]program, len(made.Programs.Files))
-	for i, f := range made.Programs.Files {
-		programs[i] = program{upload: upload{name: made.Binaries[i].SHA256, file: f.File}, path: f.Path, mode: os.FileMode(f.Mode)}
+// programs fetches the programs and says what they are.
+func (e *Engine) programs(ctx context.Context, in build.Input, made *build.Made) (files []rootfs.OnDisk, err error) {
+	if made.Published, err = e.Materials.Published(ctx, in); err != nil {
+		return nil, err
+	}
+	if files, err = e.Materials.Programs(ctx, in, made.Published); err != nil {
+		return nil, err
+	}
+	made.Binaries, err = build.Inspect(files)
+	return files, err
+}
+
+// withDigests pairs each program with its digest.
+func withDigests(files []rootfs.OnDisk, binaries []build.Binary) []program {
+	programs := make([]program, len(files))
+	for i, f := range files {
+		programs[i] = program{upload: upload{name: binaries[i].SHA256, file: f.File}, path: f.Path, mode: os.FileMode(f.Mode)}
 	}
 	return programs
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/imgctl/imgctl/internal/imgtest"
 	"github.com/imgctl/imgctl/pkg/build"
 	"github.com/imgctl/imgctl/pkg/build/rootfs"
+	"github.com/imgctl/imgctl/pkg/upstream"
 )
 
 var (
@@ -175,8 +176,12 @@ func (m materials) Packages(context.Context, build.Input) ([]rootfs.Package, err
 	return m.packages, nil
 }
 
-func (m materials) Programs(context.Context, build.Input) (*build.Programs, error) {
-	return &build.Programs{Files: m.programs}, nil
+func (m materials) Published(context.Context, build.Input) ([]*upstream.Blob, error) {
+	return nil, nil
+}
+
+func (m materials) Programs(context.Context, build.Input, []*upstream.Blob) ([]rootfs.OnDisk, error) {
+	return m.programs, nil
 }
 
 // newEngine is an engine for the workers, which are found under their addresses.

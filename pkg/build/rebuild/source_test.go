@@ -43,7 +43,7 @@ func TestAClaimSaysHowToRebuild(t *testing.T) {
 		t.Errorf("got %+v, %d inputs", c, c.Inputs())
 	}
 	for _, platform := range []string{"linux/amd64", "linux/arm64"} {
-		if e := c.Engines[platform]; e.Name != "layers" || e.Rootfs == 0 || fmt.Sprint(e.Compression) != "[pgzip-6-1MiB zstd-default-4MiB]" {
+		if e := c.Engines[platform]; e.Name != "layers" || e.Rootfs == 0 || fmt.Sprint(e.Compression) != "[zstd-better-4MiB zstd-default-4MiB]" {
 			t.Errorf("%s: got %+v", platform, e)
 		}
 	}
@@ -78,7 +78,7 @@ func TestOnlyTheSameEngineMakesTheSameBytes(t *testing.T) {
 	for name, tt := range map[string]struct{ old, new, want string }{
 		"older rules":  {`"rootfs":`, `"rootfs":100`, "made by imgctl v0.1.0 with version 100"},
 		"engine":       {`"engine":"layers"`, `"engine":"buildkit"`, "made by imgctl v0.1.0 with the engine buildkit; this imgctl has layers"},
-		"compression":  {"zstd-default-4MiB", "zstd-default-8MiB", "with compression pgzip-6-1MiB and zstd-default-8MiB; this imgctl has pgzip-6-1MiB and zstd-default-4MiB"},
+		"compression":  {"zstd-default-4MiB", "zstd-default-8MiB", "with compression zstd-better-4MiB and zstd-default-8MiB; this imgctl has zstd-better-4MiB and zstd-default-4MiB"},
 		"no word":      {`"linux/arm64":{`, `"linux/arm":{`, "internalParameters: nothing about linux/arm64"},
 		"no version":   {`"version":{"imgctl":"v0.1.0"}`, `"version":{}`, ""},
 		"both unknown": {`"imgctl":"v0.1.0"`, `"other":"v0.1.0"`, ""},
