@@ -74,14 +74,13 @@ func (c *releaseCmd) run(ctx context.Context) error {
 	if r.signers, err = keepAll(reg, r.signers, r.repositories()); err != nil {
 		return err
 	}
-	plan, err := planRelease(ctx, reg, r)
-	if err != nil {
-		return err
-	}
-	plan.print(p)
+	plan := newReleasePlan(r)
 	if c.dryRun {
+		plan.look(ctx, reg)
+		plan.print(p)
 		return c.printPlan(plan)
 	}
+	plan.print(p)
 	products, err := c.makeProducts(ctx, r, p)
 	if err != nil {
 		return err
@@ -119,7 +118,8 @@ func (c *releaseCmd) publish(ctx context.Context, r *release, reg *oci.Client, p
 		return err
 	}
 	t := oci.Transaction{Quorum: r.file.Quorum, Commit: func(context.Context) error { return lock.save(path) }}
-	for _, pr := range products {
+	for i, pr := range products {
+		pr.to = lock.Artifacts[i].recall(pr.to)
 		t.Parts = append(t.Parts, pr.consignment(r, c.overwrite, c.now))
 	}
 	receipts, err := reg.PublishAll(ctx, t)

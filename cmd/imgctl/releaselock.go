@@ -24,6 +24,9 @@ const (
 	stateLagging  = "lagging"  // not done; imgctl release --heal finishes it
 )
 
+// referrersTag is how a registry without a referrers API lists them: under fallback tags.
+const referrersTag = "tag"
+
 // releaseLock is release.lock.json: what a release made, under which tags,
 // where. It is the release's journal, too: it is written before the first tag
 // moves, with everything pending, and again when it is over.
@@ -52,6 +55,7 @@ type lockedPlatform struct {
 type lockedDestination struct {
 	Repository string        `json:"repository"`
 	State      string        `json:"state"`
+	Referrers  string        `json:"referrers,omitempty"` // referrersTag, or absent
 	Replaced   []replacedTag `json:"replaced,omitempty"`
 }
 
@@ -100,6 +104,10 @@ func (d *lockedDestination) settle(rc oci.Receipt) {
 	if rc.Err != nil {
 		d.State = stateLagging
 	}
+	d.Referrers = ""
+	if rc.FallbackTags {
+		d.Referrers = referrersTag
+	}
 	d.Replaced = append(d.Replaced, replacedTags(rc)...)
 }
 
@@ -117,8 +125,8 @@ func (a *lockedArtifact) tagged() map[string]string {
 	return m
 }
 
-// follow takes over why and over what the tags of the same digests were moved
-// before: running a release again does not change what is on record.
+// follow takes over what is on record of the same digests: why and over what
+// their tags were moved, and how the registries list referrers.
 func (l *releaseLock) follow(before *releaseLock) {
 	if len(before.Artifacts) != len(l.Artifacts) {
 		return
@@ -133,9 +141,18 @@ func (l *releaseLock) follow(before *releaseLock) {
 	}
 	for i, a := range before.Artifacts {
 		for j, d := range a.Destinations {
-			l.Artifacts[i].Destinations[j].Replaced = d.Replaced
+			l.Artifacts[i].Destinations[j].Replaced, l.Artifacts[i].Destinations[j].Referrers = d.Replaced, d.Referrers
 		}
 	}
+}
+
+// recall tells the destinations what is on record of them.
+func (a *lockedArtifact) recall(to []oci.Destination) []oci.Destination {
+	to = slices.Clone(to)
+	for i, d := range a.Destinations {
+		to[i].FallbackTags = d.Referrers == referrersTag
+	}
+	return to
 }
 
 // mayFollow refuses a release that would give tags to something else which one

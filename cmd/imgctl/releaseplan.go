@@ -46,7 +46,7 @@ type planDestination struct {
 type planTag struct {
 	Tag   string `json:"tag"`
 	Now   string `json:"now,omitempty"` // digest; absent when there is none
-	State string `json:"state"`         // absent, present or unknown
+	State string `json:"state"`         // absent, present or unknown; "" until it was looked at
 }
 
 func (pl *releasePlan) print(p *printer) {
@@ -62,14 +62,15 @@ func (pl *releasePlan) print(p *printer) {
 		strings.Join(pl.Platforms, " "), registries, directories, counted(len(pl.Signers), "signer"))
 	for _, d := range pl.Destinations {
 		for _, t := range d.Tags {
-			p.line("plan", "%s:%s  %s %s", d.Repository, t.Tag, t.State, shortDigest(t.Now))
+			if t.State != "" {
+				p.line("plan", "%s:%s  %s %s", d.Repository, t.Tag, t.State, shortDigest(t.Now))
+			}
 		}
 	}
 }
 
-// planRelease looks at every destination and changes nothing. What a
-// destination answers, even nothing, is part of the plan and never an error.
-func planRelease(ctx context.Context, reg *oci.Client, r *release) (*releasePlan, error) {
+// newReleasePlan is what the release will do, whatever the destinations have.
+func newReleasePlan(r *release) *releasePlan {
 	pl := &releasePlan{
 		Header: header("ReleasePlan"), Image: imageName(r.spec),
 		Platforms: r.spec.Platforms, Bundles: []string{}, Signers: []string{}, Inputs: lockedPaths(r.lock, r.targets),
@@ -102,25 +103,33 @@ func planRelease(ctx context.Context, reg *oci.Client, r *release) (*releasePlan
 			pl.Destinations = append(pl.Destinations, newPlanDestination(bundleDestination(to), bundles))
 		}
 	}
+	return pl
+}
+
+// look asks every destination where its tags point now, and changes nothing.
+// What a destination answers, even nothing, is part of the plan and never an
+// error. Only a plan that is not carried out is worth the questions.
+func (pl *releasePlan) look(ctx context.Context, reg *oci.Client) {
 	var g errgroup.Group
 	for _, d := range pl.Destinations {
 		for i := range d.Tags {
 			g.Go(func() error { d.Tags[i].look(ctx, reg, d.Repository); return nil })
 		}
 	}
-	return pl, g.Wait()
+	g.Wait()
 }
 
 func newPlanDestination(to oci.Destination, tags []string) planDestination {
 	d := planDestination{Repository: to.Repository, BestEffort: to.BestEffort}
 	for _, tag := range tags {
-		d.Tags = append(d.Tags, planTag{Tag: tag, State: "unknown"})
+		d.Tags = append(d.Tags, planTag{Tag: tag})
 	}
 	return d
 }
 
 // look asks what the tag points at now; it stays unknown when nobody answers.
 func (t *planTag) look(ctx context.Context, reg *oci.Client, repository string) {
+	t.State = "unknown"
 	repo, err := reg.Repository(repository)
 	if err != nil {
 		return

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -72,6 +73,7 @@ func TestScripts(t *testing.T) {
 			"registry":   startRegistry,
 			"outage":     stopRegistry,
 			"writes":     countWrites,
+			"requests":   countRequests,
 			"project":    writeProject,
 			"fails":      failsWith,
 			"steal":      moveTag,
@@ -240,6 +242,18 @@ func countWrites(ts *testscript.TestScript, _ bool, args []string) {
 	r.Forget()
 	if args[1] != "any" && fmt.Sprint(len(got)) != args[1] {
 		ts.Fatalf("%d writing requests, want %s: %v", len(got), args[1], got)
+	}
+}
+
+// countRequests is "requests NAME REPOSITORY N": since the last such line the registry has seen N requests at
+// most about the repository, all of them questions.
+func countRequests(ts *testscript.TestScript, _ bool, args []string) {
+	r := registryOf(ts, args[0])
+	most, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	about := slices.DeleteFunc(r.Requests(), func(q imgtest.Request) bool { return !strings.HasPrefix(q.Path, "/v2/"+args[1]+"/") })
+	if len(about) > most || len(about) == 0 || len(r.Writes()) > 0 {
+		ts.Fatalf("%d requests about %s, want 1 to %d that only ask: %v", len(about), args[1], most, about)
 	}
 }
 

@@ -23,6 +23,8 @@ type delivery struct {
 	tags      []tagging // in the order in which they move
 	overwrite string    // why those that point elsewhere are moved; "": they are not
 	thorough  bool      // nothing vouches for anything
+	// fallbackTags is that of [Destination].
+	fallbackTags bool
 
 	// Filled by survey.
 	missing []source              // blobs
@@ -71,6 +73,7 @@ func (c *Client) deliveries(r Release, shared *common, to []Destination) ([]*del
 		names[repo.name] = true
 		ds[i] = c.newDelivery(repo, ship, shared)
 		ds[i].tags, ds[i].overwrite, ds[i].thorough = ship.tags, r.Overwrite, r.Thorough
+		ds[i].fallbackTags = dest.FallbackTags && !r.Thorough
 	}
 	return ds, nil
 }

@@ -32,6 +32,7 @@ func (d *delivery) list(ctx context.Context, subject v1.Hash, want []*parcel) er
 		if err != nil {
 			return err
 		}
+		d.listsByAPI(l.api)
 		if !l.api {
 			break
 		}
@@ -49,6 +50,13 @@ func (d *delivery) list(ctx context.Context, subject v1.Hash, want []*parcel) er
 		}
 	}
 	return d.repo.addFallback(ctx, subject, want)
+}
+
+// listsByAPI puts down on the receipt how the registry lists referrers.
+func (d *delivery) listsByAPI(api bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.receipt.FallbackTags = !api
 }
 
 // unlisted returns those of want that are not in the list.

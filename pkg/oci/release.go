@@ -50,6 +50,10 @@ type Release struct {
 type Destination struct {
 	Repository string // as [Client.Repository] takes it
 	BestEffort bool   // its failure holds nothing up and is only in its receipt
+	// FallbackTags is that of an earlier receipt: the registry had no referrers
+	// API. Whether everything is there is then asked at the fallback tags alone,
+	// which saves a question; before anything is listed it is found out again.
+	FallbackTags bool
 }
 
 // Receipt says what happened at one destination.
@@ -63,7 +67,10 @@ type Receipt struct {
 	Mounted    int   // blobs that the registry took from another of its repositories
 	Bytes      int64 // of what was sent
 	Took       time.Duration
-	Err        error // nil: everything is there, checked and tagged
+	// FallbackTags: what refers to the release is listed under fallback tags
+	// alone, since the registry has no referrers API.
+	FallbackTags bool
+	Err          error // nil: everything is there, checked and tagged
 }
 
 // Replaced is a tag that was moved although it pointed elsewhere.

@@ -30,7 +30,7 @@ type survey struct {
 	tagged   map[string]bool             // tags that are in place, legacy ones too
 	there    map[v1.Hash]bool            // manifests
 	blobs    map[v1.Hash]bool            // that are there
-	noAPI    bool                        // the first list said so
+	noAPI    bool                        // the first list said so, or an earlier receipt
 	listings map[v1.Hash][]v1.Descriptor // by subject
 }
 
@@ -44,7 +44,7 @@ func (d *delivery) survey(ctx context.Context) error {
 		return err
 	}
 	s := &survey{
-		delivery: d, legacy: legacy, at: make(map[string]v1.Hash), tagged: make(map[string]bool),
+		delivery: d, legacy: legacy, noAPI: d.fallbackTags, at: make(map[string]v1.Hash), tagged: make(map[string]bool),
 		there: make(map[v1.Hash]bool), blobs: make(map[v1.Hash]bool), listings: make(map[v1.Hash][]v1.Descriptor),
 	}
 	for _, ask := range []func(context.Context, *errgroup.Group){s.askTags, s.askManifests, s.askRest} {
@@ -55,6 +55,7 @@ func (d *delivery) survey(ctx context.Context) error {
 			return err
 		}
 	}
+	s.receipt.FallbackTags = s.noAPI
 	s.plan()
 	return nil
 }
@@ -83,7 +84,7 @@ func (s *survey) askTags(ctx context.Context, g *errgroup.Group) {
 		})
 	}
 	root := s.ship.root.digest()
-	if want := bySubject(s.ship.attached)[root]; len(want) > 0 {
+	if want := bySubject(s.ship.attached)[root]; len(want) > 0 && !s.noAPI {
 		g.Go(func() error {
 			list, api, err := s.repo.back.referrers(ctx, root)
 			s.note(func() { s.noAPI, s.listings[root] = !api, list })

@@ -258,16 +258,18 @@ func TestR28MountsBetweenDestinationsOfOneRegistry(t *testing.T) {
 }
 
 // Nothing to do costs at most 12 requests a destination, whatever the registry
-// has: the two-platform release with a signature in both forms on every part.
+// has: the two-platform release with signatures and attestations in both forms on
+// every part. Of one without the referrers API an earlier receipt has to say so.
 func TestNothingToDoCostsTwelveRequests(t *testing.T) {
 	registries(t, func(t *testing.T, o imgtest.RegistryOptions) {
 		reg := imgtest.StartRegistry(t, o)
 		f, to := newFixture(t, 1000), oci.Destination{Repository: reg.Host() + "/kubelet"}
 		for name, tags := range map[string]map[v1.Hash][]string{"one tag": nil, "a tag on each platform": {f.parts(t)[1].Digest: {"v1-amd64"}, f.parts(t)[2].Digest: {"v1-arm64"}}} {
 			r := f.release(t, "v1")
-			r.PartTags = tags
-			_, err := newClient().Publish(t.Context(), r, to)
+			r.PartTags, r.Signatures = tags, bothLegacyTags(t, f)
+			receipts, err := newClient().Publish(t.Context(), r, to)
 			check(t, err)
+			to.FallbackTags = receipts[0].FallbackTags
 			reg.Forget()
 			r.Check = func(context.Context, *oci.Repository, v1.Hash) error { return errors.New("checked again") }
 			_, err = newClient().Publish(t.Context(), r, to)
@@ -275,6 +277,34 @@ func TestNothingToDoCostsTwelveRequests(t *testing.T) {
 			if log := reg.Requests(); len(log) > 12 || len(reg.Writes()) > 0 {
 				t.Errorf("%s: got %d requests, want at most 12 that only ask: %v", name, len(log), log)
 			}
+		}
+	})
+}
+
+// bothLegacyTags makes what is under the .sig and the .att tags.
+func bothLegacyTags(t *testing.T, f *fixture) func(context.Context, string) (map[string]v1.Image, error) {
+	return func(_ context.Context, repository string) (map[string]v1.Image, error) {
+		m := make(map[string]v1.Image)
+		for _, d := range f.parts(t) {
+			for _, suffix := range []string{".sig", ".att"} {
+				m["sha256-"+d.Digest.Hex+suffix] = legacySignature(t, repository, d.Digest, "imgctl"+suffix)
+			}
+		}
+		return m, nil
+	}
+}
+
+// A receipt that says that there is no referrers API spares a question, and
+// nothing else: what the fallback tags lack is brought to where the API lists it.
+func TestReceiptOfFallbackTagsIsNoMoreThanAHint(t *testing.T) {
+	registries(t, func(t *testing.T, o imgtest.RegistryOptions) {
+		reg := imgtest.StartRegistry(t, o)
+		f, to := newFixture(t, 1000), oci.Destination{Repository: reg.Host() + "/k", FallbackTags: true}
+		receipts, err := newClient().Publish(t.Context(), f.release(t, "v1"), to)
+		check(t, err)
+		complete(t, newClient(), to.Repository, f, "v1")
+		if got := receipts[0].FallbackTags; got != o.NoReferrers {
+			t.Errorf("the receipt says fallback tags: %t, want %t", got, o.NoReferrers)
 		}
 	})
 }
