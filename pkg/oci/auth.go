@@ -92,7 +92,7 @@ func (a *authorizer) exchange(req *http.Request) (*http.Response, error) {
 			return nil, a.rejected(resp)
 		}
 		drain(resp.Body)
-		fresh = true
+		fresh = value != "" // else it was asked who we are, and nothing was refused
 	}
 }
 

@@ -107,6 +107,22 @@ func TestR25DeniedForEverEnds(t *testing.T) {
 	}
 }
 
+// R25: one refresh is for a token that was refused. The question who comes, with
+// which a registry begins, is no refusal.
+func TestR25FirstTokenIsRefusedOnce(t *testing.T) {
+	reg, tokens, c := secured(t)
+	reg.On(imgtest.Fault{Skip: 1, Times: 1, Status: 401, Header: map[string][]string{
+		"Www-Authenticate": {`Bearer realm="http://` + tokens.Host() + `/token",service="imgtest"`}}})
+	repo, err := c.Repository(reg.Host() + "/k")
+	check(t, err)
+	if _, err = repo.Resolve(t.Context(), "v1"); !oci.NotFound(err) {
+		t.Errorf("got %v, want the answer that the second token gets", err)
+	}
+	if asked, fetched := len(reg.Requests()), len(tokens.Requests()); asked != 3 || fetched != 2 {
+		t.Errorf("got %d requests and %d tokens, want 3 and 2", asked, fetched)
+	}
+}
+
 // A wrong password is refused by the token server, by name, and none is no error of credentials.
 func TestR25WrongPasswordIsDenied(t *testing.T) {
 	reg, tokens, c := secured(t)
