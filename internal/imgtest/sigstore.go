@@ -31,6 +31,7 @@ type Sigstore struct {
 	start        time.Time
 	rootCert     *x509.Certificate
 	intermediate *x509.Certificate
+	rootKey      *ecdsa.PrivateKey
 	caKey        *ecdsa.PrivateKey // of the intermediate
 	ctKey        *ecdsa.PrivateKey
 	log, log2    *rekorLog
@@ -57,13 +58,13 @@ func NewSigstore(now func() time.Time) (*Sigstore, error) {
 		keys[i] = k
 	}
 	var err error
-	if s.rootCert, err = s.authority("imgtest root", nil, keys[0], keys[0]); err != nil {
+	s.rootKey, s.caKey, s.ctKey = keys[0], keys[1], keys[2]
+	if s.rootCert, err = s.authority("imgtest root", nil, s.rootKey, nil); err != nil {
 		return nil, err
 	}
-	if s.intermediate, err = s.authority("imgtest intermediate", s.rootCert, keys[1], keys[0]); err != nil {
+	if err := s.Reissue(nil); err != nil {
 		return nil, err
 	}
-	s.caKey, s.ctKey = keys[1], keys[2]
 	if s.log, err = newRekorLog(keys[3], now, rekorHost, fmt.Sprintf("%s - %d", rekorHost, int64(rekorTree))); err != nil {
 		return nil, err
 	}
@@ -71,13 +72,21 @@ func NewSigstore(now func() time.Time) (*Sigstore, error) {
 		return nil, err
 	}
 	s.tsaKey = keys[5]
-	s.tsaCert, err = s.timestampCertificate(keys[0])
+	s.tsaCert, err = s.timestampCertificate(s.rootKey)
 	return s, err
 }
 
+// Reissue replaces the certificate of the intermediate authority by one for the
+// same key that is changed in some way. What it has issued stays as it is; only
+// [Sigstore.TrustedRoot] shows another way to it. Not to be called concurrently.
+func (s *Sigstore) Reissue(change func(*x509.Certificate)) (err error) {
+	s.intermediate, err = s.authority("imgtest intermediate", s.rootCert, s.caKey, change)
+	return err
+}
+
 // authority makes a certificate for key that may sign others; parent nil means
-// that it signs itself.
-func (s *Sigstore) authority(name string, parent *x509.Certificate, key, signer *ecdsa.PrivateKey) (*x509.Certificate, error) {
+// that it signs itself. The certificate may be changed before it is signed.
+func (s *Sigstore) authority(name string, parent *x509.Certificate, key *ecdsa.PrivateKey, change func(*x509.Certificate)) (*x509.Certificate, error) {
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(int64(len(name))),
 		Subject:               pkix.Name{CommonName: name, Organization: []string{"imgtest"}},
@@ -90,7 +99,10 @@ func (s *Sigstore) authority(name string, parent *x509.Certificate, key, signer 
 	if parent == nil {
 		parent = template
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	if change != nil {
+		change(template)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), s.rootKey)
 	if err != nil {
 		return nil, err
 	}

@@ -107,7 +107,17 @@ func (o only) RoundTrip(r *http.Request) (*http.Response, error) {
 // publish signs a small image and attests its provenance with s.
 func publish(t *testing.T, repository string, content v1.Image, s sign.Signer, bundle, legacy bool) (v1.Hash, []oci.Receipt) {
 	t.Helper()
-	client := &oci.Client{}
+	h, receipts, err := tryPublish(t, repository, content, s, bundle, legacy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h, receipts
+}
+
+// tryPublish is publish that may fail. It never waits between tries.
+func tryPublish(t *testing.T, repository string, content v1.Image, s sign.Signer, bundle, legacy bool) (v1.Hash, []oci.Receipt, error) {
+	t.Helper()
+	client := &oci.Client{Retry: oci.Retry{Wait: func(ctx context.Context, _ time.Duration) error { return ctx.Err() }}}
 	repo, err := client.Repository(repository)
 	if err != nil {
 		t.Fatal(err)
@@ -147,10 +157,7 @@ func publish(t *testing.T, repository string, content v1.Image, s sign.Signer, b
 		return map[string]v1.Image{sign.LegacyTag(d.Digest): sig, sign.LegacyAttestationTag(d.Digest): att}, err
 	}
 	receipts, err := client.Publish(t.Context(), r, oci.Destination{Repository: repository})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return d.Digest, receipts
+	return d.Digest, receipts, err
 }
 
 func TestKeylessSignatureIsVerifiedOffline(t *testing.T) {
@@ -242,75 +249,6 @@ func TestLogEntryIsOfTheLegacyAttestation(t *testing.T) {
 		t.Errorf("chain: %s", chain)
 	}
 }
-
-// Services that are busy, lose an answer or are slow to agree are asked again.
-func TestServicesThatFailForAWhileAreAskedAgain(t *testing.T) {
-	fails := func(status int, header ...string) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) {
-			for i := 0; i+1 < len(header); i += 2 {
-				w.Header().Set(header[i], header[i+1])
-			}
-			http.Error(w, "busy", status)
-		}
-	}
-	cut := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
-	for name, script := range map[string]func(*world){
-		"Fulcio 503":               func(w *world) { w.Script("signingCert", 2, fails(503)) },
-		"Fulcio 429, Retry-After":  func(w *world) { w.Script("signingCert", 1, fails(429, "Retry-After", "7")) },
-		"Rekor cuts":               func(w *world) { w.Script("rekor/api/v1/log/entries", 2, cut) },
-		"Rekor 500":                func(w *world) { w.Script("rekor/api/v1/log/entries", 1, fails(500)) },
-		"timestamps 502":           func(w *world) { w.Script("timestamp", 3, fails(502)) },
-		"Rekor 409, then 404 once": func(w *world) { w.lose(1) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, nil)
-			script(w)
-			s := w.v1()
-			s.Timestamps = []string{w.TSA()}
-			if _, err := w.keyless(s).Sign(t.Context(), sign.Payload("x")); err != nil {
-				t.Fatal(err)
-			}
-		})
-	}
-	for name, tt := range map[string]struct {
-		script func(*world)
-		want   string
-	}{
-		"Fulcio 503 for ever": {func(w *world) { w.Script("signingCert", 99, fails(503)) }, "got 503, want 2xx: busy"},
-		"Fulcio 400":          {func(w *world) { w.Script("signingCert", 99, fails(400)) }, "got 400"},
-		"redirect":            {func(w *world) { w.Script("signingCert", 99, fails(307, "Location", "http://127.0.0.9/")) }, "got 307"},
-		"404 for ever":        {func(w *world) { w.lose(99) }, "got 404"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, nil)
-			tt.script(w)
-			if _, err := w.keyless(w.v1()).Sign(t.Context(), sign.Payload("x")); err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("got %v, want %q", err, tt.want)
-			}
-			if n := w.Asked("signingCert"); n > 5 {
-				t.Errorf("Fulcio was asked %d times", n)
-			}
-		})
-	}
-}
-
-// lose makes Rekor v1 take the next entry without an answer, and then say so
-// many times that it does not know it: another replica does not, yet.
-func (w *world) lose(unknown int) {
-	log := http.StripPrefix("/rekor", w.Rekor())
-	w.Script("rekor/api/v1/log/entries", 1, func(rw http.ResponseWriter, r *http.Request) {
-		log.ServeHTTP(discard{http.Header{}}, r)
-		panic(http.ErrAbortHandler)
-	})
-	w.Script("rekor/api/v1/log/entries/", unknown, func(rw http.ResponseWriter, r *http.Request) { http.NotFound(rw, r) })
-}
-
-// discard is an answer that nobody gets.
-type discard struct{ header http.Header }
-
-func (d discard) Header() http.Header         { return d.header }
-func (d discard) Write(b []byte) (int, error) { return len(b), nil }
-func (d discard) WriteHeader(int)             {}
 
 // No error tells the token, even when the service repeats it.
 func TestTokenIsInNoError(t *testing.T) {

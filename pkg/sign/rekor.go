@@ -192,7 +192,8 @@ func (r rekor) addV2(ctx context.Context, key []byte, b *protobundle.Bundle) (*p
 	if err != nil {
 		return nil, err
 	}
-	q := request{what: "enter a signature in the log", method: http.MethodPost, url: join(r.log.URL, "/api/v2/log/entries"), typ: "application/json", body: body}
+	// 404 is no answer of the log's to this: it is of what stands before it, while a host comes or goes.
+	q := request{what: "enter a signature in the log", method: http.MethodPost, url: join(r.log.URL, "/api/v2/log/entries"), typ: "application/json", body: body, absent: true}
 	a, err := r.services.call(ctx, q)
 	if err != nil {
 		return nil, err

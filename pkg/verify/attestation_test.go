@@ -85,8 +85,48 @@ func TestBuilderMustBeTheOneThatIsWanted(t *testing.T) {
 	}
 }
 
-// S24: the SBOM of another image, attached to this one.
-func TestAttestationOfAnotherDigestDoesNotCount(t *testing.T) {
+// S09, CVE-2022-35929: the type of an attestation is what is signed, and not what
+// the manifest or the layer around it says.
+func TestS09AttestationIsOfTheTypeThatIsSigned(t *testing.T) {
+	k, index := imgtest.SigningKey(t), imgtest.SmallIndex(t, "kubelet")
+	d := describe(t, index)
+	slsa, spdx := attest.PredicateProvenance, attest.PredicateSPDX
+	for name, attachAs := range map[string]func(t *testing.T, repository, signed, said string){
+		"bundle": func(t *testing.T, repository, signed, said string) {
+			about := sign.Attestation{Subject: d, PredicateType: said, Signed: &sign.Signed{Bundle: bundleOf(t, k, statementAbout(d.Digest, signed))}}
+			img, err := about.Image()
+			if err != nil {
+				t.Fatal(err)
+			}
+			pushDigest(t, repository, img)
+		},
+		"legacy": func(t *testing.T, repository, signed, said string) {
+			about := sign.Attestation{Subject: d, PredicateType: said, Signed: &sign.Signed{Bundle: bundleOf(t, k, statementAbout(d.Digest, signed))}}
+			img, err := sign.LegacyAttestations(&about)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pushTag(t, repository, sign.LegacyAttestationTag(d.Digest), img)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newRegistry(t)
+			w := attested(t, k, a, "{type: "+spdx+"}")
+			h := imgtest.Release{Repository: a, Content: index, Signers: signers(k)}.Push(t)
+			attachAs(t, a, slsa, spdx)
+			_, err := w.Verify(t.Context(), Subject{a, h})
+			refused(t, err, MissingAttestation, "no attestation "+spdx)
+
+			attachAs(t, a, spdx, slsa)
+			if _, err := w.Verify(t.Context(), Subject{a, h}); err != nil {
+				t.Errorf("signed as %s: %v", spdx, err)
+			}
+		})
+	}
+}
+
+// The SBOM of another image, attached to this one.
+func TestS24AttestationOfAnotherDigestDoesNotCount(t *testing.T) {
 	k, a := imgtest.SigningKey(t), newRegistry(t)
 	w := attested(t, k, a, "{type: "+attest.PredicateSPDX+"}")
 	image := imgtest.SmallImage(t, "kubelet", "amd64")

@@ -101,8 +101,8 @@ func statementAbout(h v1.Hash, predicateType string) []byte {
 	return fmt.Appendf(nil, `{"_type":%q,"subject":[{"name":"kubelet","digest":{"sha256":%q}}],"predicateType":%q,"predicate":{}}`, statementType, h.Hex, predicateType)
 }
 
-// S10, S11, S27: bundles that are none. Each is refused alone, and none hides a good one.
-func TestBadBundlesAreRefusedAndHideNothing(t *testing.T) {
+// Bundles that are none. Each is refused alone, and none hides a good one.
+func TestS10S11S27BadBundlesAreRefusedAndHideNothing(t *testing.T) {
 	k, a := imgtest.SigningKey(t), newRegistry(t)
 	w := newWorld(t, trusting(t, []string{a}, k))
 	d, s := unsignedImage(t, a)
@@ -132,6 +132,7 @@ func TestBadBundlesAreRefusedAndHideNothing(t *testing.T) {
 		{"empty signature", edit(t, good, "dsseEnvelope.signatures", []any{map[string]any{}}), "not signed with a key"},
 		{"signature over other bytes", edit(t, good, "dsseEnvelope.payload", base64.StdEncoding.EncodeToString([]byte(`{}`))), "not signed with a key"},
 		{"unparsable payload", signed("not JSON"), "parsing in-toto statement"},
+		{"truncated payload", signed(string(statementAbout(d.Digest, predicateSignature)[:100])), "parsing in-toto statement"},
 		{"statement about nothing", signed(`{"_type":"` + statementType + `","predicateType":"` + predicateSignature + `","subject":[]}`), "match"},
 		{"statement of another type", signed(strings.Replace(string(statementAbout(d.Digest, predicateSignature)), "Statement/v1", "Statement/v7", 1)), "statement type"},
 		{"statement without predicate type", signed(string(statementAbout(d.Digest, ""))), "no predicate type"},
@@ -195,8 +196,8 @@ func edit(t *testing.T, doc []byte, path string, value any) []byte {
 	return out
 }
 
-// S05, S11: simple-signing payloads that do not vouch.
-func TestBadPayloadsAreRefused(t *testing.T) {
+// Simple-signing payloads that do not vouch.
+func TestS05S11BadPayloadsAreRefused(t *testing.T) {
 	h := hash("a")
 	whole := `{"critical":{"identity":{"docker-reference":"quay.io/x/y"},"image":{"docker-manifest-digest":"` + h.String() + `"},"type":"cosign container image signature"},"optional":null}`
 	k := imgtest.SigningKey(t)

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -36,21 +37,26 @@ func newKeylessWorld(t *testing.T) *keylessWorld {
 	if err != nil {
 		t.Fatal(err)
 	}
-	doc, err := s.TrustedRoot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	trust, err := parseTrust("trusted_root.json", doc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &keylessWorld{SigstoreServices: s.Serve(t), trust: trust}
-	who, err := newIdentity(releaser, w.Issuer(), trust)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.collector = &collector{rule: &Rule{identities: []*trustedIdentity{who}, threshold: 1}, now: time.Now()}
+	w := &keylessWorld{SigstoreServices: s.Serve(t)}
+	w.collector = w.trusting(t)
 	return w
+}
+
+// trusting is a collector that trusts the Sigstore as it is now; so does w.signer.
+func (w *keylessWorld) trusting(t *testing.T) *collector {
+	t.Helper()
+	doc, err := w.TrustedRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.trust, err = parseTrust("trusted_root.json", doc); err != nil {
+		t.Fatal(err)
+	}
+	who, err := newIdentity(releaser, w.Issuer(), w.trust)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &collector{rule: &Rule{identities: []*trustedIdentity{who}, threshold: 1}, now: time.Now()}
 }
 
 // signer signs for whom the token is, with a log of the version.
@@ -62,8 +68,8 @@ func (w *keylessWorld) signer(email string, version int) *sign.Keyless {
 	return &sign.Keyless{Token: sign.FixedToken(sign.Secret(w.Token(email, nil))), Services: s, Trust: w.trust}
 }
 
-// S01, S02, S03, S13, S14, S27: what a keyless bundle may lack or have of another.
-func TestKeylessBundleThatIsNotWholeIsRefused(t *testing.T) {
+// S01, S02, S03, S27 too: what a keyless bundle may lack or have of another.
+func TestS13S14KeylessBundleThatIsNotWholeIsRefused(t *testing.T) {
 	w := newKeylessWorld(t)
 	whole := map[int][]byte{}
 	for _, version := range []int{1, 2} {
@@ -158,8 +164,8 @@ func (w *keylessWorld) legacyLayer(t *testing.T, h v1.Hash, how imgtest.Signing)
 	return l
 }
 
-// S05, S13, S14, S15 in the older layout, as cosign 2 writes it.
-func TestKeylessLegacySignatureThatIsNotWholeIsRefused(t *testing.T) {
+// S05 too: the same in the older layout, as cosign 2 writes it.
+func TestS13S14S15KeylessLegacySignatureThatIsNotWholeIsRefused(t *testing.T) {
 	w := newKeylessWorld(t)
 	whole := w.legacyLayer(t, hash("a"), imgtest.Signing{})
 	if f := w.checkLegacy(whole, hash("a")); f.answer != good || f.by.name != releaser {
@@ -188,6 +194,43 @@ func TestKeylessLegacySignatureThatIsNotWholeIsRefused(t *testing.T) {
 	} {
 		if f := w.checkLegacy(tt.l, hash("a")); f.answer != bad || !strings.Contains(f.err.Error(), tt.want) {
 			t.Errorf("%s: got %+v, want %q", tt.name, f, tt.want)
+		}
+	}
+}
+
+// S15, CVE-2026-24122: a signature counts only where the whole chain above it was
+// valid for that, at that time. The rows differ in the intermediate alone.
+func TestS15IntermediateMustBeGoodForWhatItIssued(t *testing.T) {
+	w := newKeylessWorld(t)
+	bundles := map[string][]byte{}
+	for name, version := range map[string]int{"Rekor v1": 1, "Rekor v2": 2} {
+		bundles[name] = bundleOf(t, w.signer(releaser, version), statementAbout(hash("a"), predicateSignature))
+	}
+	layer := w.legacyLayer(t, hash("a"), imgtest.Signing{})
+	for _, tt := range []struct {
+		name   string
+		change func(*x509.Certificate)
+		want   answer
+	}{
+		{"as it was", nil, good},
+		{"expired before", func(c *x509.Certificate) { c.NotAfter = c.NotBefore.Add(30 * time.Minute) }, bad},
+		{"expires later", func(c *x509.Certificate) { c.NotAfter = c.NotBefore.Add(30 * time.Hour) }, good},
+		{"for TLS alone", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }, bad},
+		{"for code signing", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning} }, good},
+		{"no authority", func(c *x509.Certificate) { c.IsCA, c.KeyUsage = false, x509.KeyUsageDigitalSignature }, bad},
+	} {
+		if err := w.Reissue(tt.change); err != nil {
+			t.Fatal(err)
+		}
+		c := w.trusting(t)
+		found := map[string]finding{"legacy": c.checkLegacy(layer, hash("a"))}
+		for name, doc := range bundles {
+			found[name] = c.checkBundle(doc, hash("a"))
+		}
+		for name, f := range found {
+			if f.answer != tt.want || f.answer == bad && !strings.Contains(f.err.Error(), "leaf certificate verification failed") {
+				t.Errorf("%s, %s: got %+v", tt.name, name, f)
+			}
 		}
 	}
 }
