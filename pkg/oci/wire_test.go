@@ -110,21 +110,11 @@ func TestR23GoAwayIsFollowedByAnotherConnection(t *testing.T) {
 		w.WriteHeader(resp.StatusCode)
 		io.Copy(w, resp.Body)
 	}))
-	proxy.EnableHTTP2 = true
+	refuseOne := &refusesOne{Listener: proxy.Listener, t: t, server: proxy}
+	proxy.Listener, proxy.EnableHTTP2 = refuseOne, true
 	proxy.StartTLS()
 	t.Cleanup(proxy.Close)
-	server := &http2.Server{}
-	var connections atomic.Int64
-	host := answering(t,
-		func(c net.Conn) { connections.Add(1); goAway(t, tls.Server(c, proxy.TLS)) },
-		func(c net.Conn) {
-			s := tls.Server(c, proxy.TLS)
-			if err := s.Handshake(); err == nil {
-				connections.Add(1)
-				server.ServeConn(s, &http2.ServeConnOpts{Handler: proxy.Config.Handler})
-			}
-		})
-	network := dialing(host)
+	network := dialing(proxy.Listener.Addr().String())
 	network.TLSClientConfig = proxy.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 	t.Cleanup(network.CloseIdleConnections)
 	c := newClient()
@@ -135,10 +125,27 @@ func TestR23GoAwayIsFollowedByAnotherConnection(t *testing.T) {
 	if err != nil || m.Descriptor.Digest != f.digest(t) {
 		t.Fatalf("got %v", err)
 	}
-	network.CloseIdleConnections()
-	if connections.Load() != 2 {
-		t.Errorf("got %d connections, want the second to be asked", connections.Load())
+	if n := refuseOne.accepted.Load(); n != 2 {
+		t.Errorf("got %d connections, want the second to be asked", n)
 	}
+}
+
+// refusesOne is a listener that keeps the first connection for itself, to go away on it.
+type refusesOne struct {
+	net.Listener
+	t        *testing.T
+	server   *httptest.Server
+	accepted atomic.Int64
+}
+
+func (l *refusesOne) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil || l.accepted.Add(1) > 1 {
+		return c, err
+	}
+	goAway(l.t, tls.Server(c, l.server.TLS))
+	c.Close()
+	return l.Accept()
 }
 
 // goAway takes a request on HTTP/2, refuses it, and hangs up.
