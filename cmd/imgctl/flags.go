@@ -45,7 +45,7 @@ func (g *globals) register(f *pflag.FlagSet) {
 	f.StringVar(&g.cache, "cache", "", "where downloads and layers are kept (default: the user's cache directory)")
 	f.StringVar(&g.authfile, "authfile", "", "registry credentials (default: REGISTRY_AUTH_FILE, then systemd's imgctl-auth.json, DOCKER_AUTH_CONFIG, DOCKER_CONFIG, then the usual files)")
 	f.BoolVar(&g.anonymous, "anonymous", false, "ask registries without credentials, whatever the files hold")
-	f.StringArrayVar(&g.plainHTTP, "plain-http", nil, "registry `host` that is spoken to without TLS; loopback always is (repeatable, insecure)")
+	f.StringArrayVar(&g.plainHTTP, "plain-http", nil, "registry `host` that is spoken to without TLS; loopback is, where it has none (repeatable, insecure)")
 	f.StringArrayVar(&g.tokens, "token-server", nil, "`REGISTRY=HOST`: the registry's credentials may also go to this token server, outside its domain (repeatable, insecure)")
 	f.DurationVar(&g.timeouts.Connect, "connect-timeout", 0, "how long connecting to a registry may take (default 5s)")
 	f.DurationVar(&g.timeouts.Idle, "idle-timeout", 0, "after how long without a byte a registry's connection is cut and made again (default 30s)")

@@ -1,9 +1,14 @@
 package imgtest
 
 import (
+	"crypto/ecdsa"
 	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -26,6 +31,7 @@ type TokenServer struct {
 
 	server *http.Server
 	host   string
+	cert   *tls.Certificate // of a server with TLS, which also signs its tokens
 
 	mu     sync.Mutex
 	issued map[string]issued
@@ -38,14 +44,34 @@ type issued struct {
 	until   time.Time
 }
 
+// TokenService is the name that registries have at a [TokenServer], and
+// TokenIssuer its own in its tokens.
+const TokenService, TokenIssuer = "imgtest", "imgtest tokens"
+
 // StartTokenServer starts a token server at addr ("127.0.0.2:0") for a test, which closes it.
 func StartTokenServer(t testing.TB, addr string) *TokenServer {
+	t.Helper()
+	return startTokenServer(t, addr, nil)
+}
+
+// StartTokenServerTLS starts a token server with TLS. Its tokens are JSON Web
+// Tokens, signed with the certificate's key, which is P-256, as a real registry
+// checks them that knows who issued the certificate.
+func StartTokenServerTLS(t testing.TB, addr string, cert tls.Certificate) *TokenServer {
+	t.Helper()
+	return startTokenServer(t, addr, &cert)
+}
+
+func startTokenServer(t testing.TB, addr string, cert *tls.Certificate) *TokenServer {
 	t.Helper()
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &TokenServer{host: l.Addr().String(), Users: map[string]string{}, Identities: map[string]string{}, issued: map[string]issued{}}
+	s := &TokenServer{host: l.Addr().String(), cert: cert, Users: map[string]string{}, Identities: map[string]string{}, issued: map[string]issued{}}
+	if cert != nil {
+		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{*cert}})
+	}
 	s.server = &http.Server{Handler: s, ReadHeaderTimeout: time.Minute}
 	go s.server.Serve(l) // ends with Close
 	t.Cleanup(func() { s.Release(); s.server.Close() })
@@ -54,6 +80,14 @@ func StartTokenServer(t testing.TB, addr string) *TokenServer {
 
 // Host is the server's address, such as "127.0.0.2:41234".
 func (s *TokenServer) Host() string { return s.host }
+
+// Realm is its URL, as registries name it.
+func (s *TokenServer) Realm() string {
+	if s.cert != nil {
+		return "https://" + s.host + "/token"
+	}
+	return "http://" + s.host + "/token"
+}
 
 // Expire makes all tokens expire that were handed out so far.
 func (s *TokenServer) Expire() {
@@ -81,9 +115,13 @@ func (s *TokenServer) serve(w http.ResponseWriter, req *http.Request) {
 	if life == 0 {
 		life = 5 * time.Minute
 	}
+	grant := issued{service: req.Form.Get("service"), access: s.access(user, req.Form["scope"]), until: s.now().Add(life)}
 	value := rand.Text()
+	if s.cert != nil {
+		value = s.signed(user, grant)
+	}
 	s.mu.Lock()
-	s.issued[value] = issued{service: req.Form.Get("service"), access: s.access(user, req.Form["scope"]), until: s.now().Add(life)}
+	s.issued[value] = grant
 	s.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(map[string]any{"token": value, "expires_in": int(life.Seconds())})
@@ -126,6 +164,46 @@ func (s *TokenServer) now() time.Time {
 	return time.Now()
 }
 
+// signed is a token that says itself what it is good for, and who says so.
+func (s *TokenServer) signed(user string, grant issued) string {
+	type access struct {
+		Type    string   `json:"type"`
+		Name    string   `json:"name"`
+		Actions []string `json:"actions"`
+	}
+	granted := []access{}
+	for _, one := range grant.access {
+		parts := strings.Split(one, ":")
+		granted = append(granted, access{parts[0], parts[1], parts[2:]})
+	}
+	now := s.now()
+	return webToken(s.cert.PrivateKey.(*ecdsa.PrivateKey), map[string]any{"x5c": []string{base64.StdEncoding.EncodeToString(s.cert.Certificate[0])}}, map[string]any{
+		"iss": TokenIssuer, "sub": user, "aud": grant.service, "jti": rand.Text(),
+		"iat": now.Unix(), "nbf": now.Add(-time.Minute).Unix(), "exp": grant.until.Unix(), "access": granted,
+	})
+}
+
+// webToken makes a JSON Web Token signed with ES256.
+func webToken(key *ecdsa.PrivateKey, header, claims map[string]any) string {
+	header = maps.Clone(header)
+	maps.Copy(header, map[string]any{"alg": "ES256", "typ": "JWT"})
+	var parts []string
+	for _, part := range []any{header, claims} {
+		data, err := json.Marshal(part)
+		if err != nil {
+			panic(err) // a mistake in the test
+		}
+		parts = append(parts, raw64(data))
+	}
+	text := strings.Join(parts, ".")
+	digest := sha256.Sum256([]byte(text))
+	r, sig, err := ecdsa.Sign(rand.Reader, key, digest[:])
+	if err != nil {
+		panic(err) // the same
+	}
+	return text + "." + raw64(append(r.FillBytes(make([]byte, 32)), sig.FillBytes(make([]byte, 32))...))
+}
+
 // admit reports whether a registry is to carry out the request. If not, it is
 // answered with the challenge that says where a token is to be had.
 func (s *TokenServer) admit(w http.ResponseWriter, req *http.Request) bool {
@@ -134,14 +212,14 @@ func (s *TokenServer) admit(w http.ResponseWriter, req *http.Request) bool {
 	s.mu.Lock()
 	t, ok := s.issued[value]
 	s.mu.Unlock()
-	if ok && s.now().Before(t.until) && t.service == "imgtest" && slices.Contains(t.access, "repository:"+repo+":"+action) {
+	if ok && s.now().Before(t.until) && t.service == TokenService && slices.Contains(t.access, "repository:"+repo+":"+action) {
 		return true
 	}
 	scope := "repository:" + repo + ":pull"
 	if action == "push" {
 		scope += ",push"
 	}
-	w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="http://%s/token",service="imgtest",scope=%q`, s.host, scope))
+	w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm=%q,service=%q,scope=%q`, s.Realm(), TokenService, scope))
 	w.WriteHeader(http.StatusUnauthorized)
 	fmt.Fprint(w, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`)
 	return false

@@ -158,17 +158,7 @@ func (v *SigstoreServices) Token(email string, more map[string]any) string {
 			delete(claims, name)
 		}
 	}
-	body, err := json.Marshal(claims)
-	if err != nil {
-		panic(err) // a mistake in the test
-	}
-	text := raw64([]byte(`{"alg":"ES256","typ":"JWT"}`)) + "." + raw64(body)
-	digest := sha256.Sum256([]byte(text))
-	r, s, err := ecdsa.Sign(rand.Reader, v.key, digest[:])
-	if err != nil {
-		panic(err)
-	}
-	return text + "." + raw64(append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...))
+	return webToken(v.key, map[string]any{}, claims)
 }
 
 func raw64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }

@@ -24,11 +24,10 @@ import (
 // them; the first request is made alone, and the others profit from what it
 // was answered.
 type authorizer struct {
-	wire   *wire
-	host   string // host[:port] of the registry
-	repo   string // path of the repository there
-	scheme string
-	find   func(ctx context.Context) (authn.AuthConfig, error)
+	wire *wire
+	host string // host[:port] of the registry
+	repo string // path of the repository there
+	find func(ctx context.Context) (authn.AuthConfig, error)
 
 	first chan struct{} // one place: who holds it makes the first request
 	asked atomic.Bool   // it has been answered
@@ -43,7 +42,8 @@ type authorizer struct {
 
 // RoundTrip implements [http.RoundTripper].
 func (a *authorizer) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.URL.Host != a.host || req.URL.Scheme != a.scheme {
+	// The same name with the other scheme may be another port.
+	if req.URL.Host != a.host || req.URL.Scheme == "https" && a.wire.scheme(a.host) != "https" {
 		return a.wire.RoundTrip(req.WithContext(sentBy(req.Context(), a.host, req.URL.Host, a.wire.scheme(req.URL.Host))))
 	}
 	if !a.asked.Load() {

@@ -24,12 +24,13 @@ type hosts struct {
 
 func newHosts(perSecond float64) *hosts { return &hosts{rate: perSecond, by: make(map[string]*host)} }
 
-// host is one of them. Its parts belong to breaker and pace.
+// host is one of them. Its parts belong to wire, breaker and pace.
 type host struct {
 	mu      sync.Mutex
 	answers int       // that came, good or bad
 	down    error     // why it is left alone; nil: it is not
 	until   time.Time // when somebody may look again
+	speaks  string    // "http" or "https", once that is known of one that may be asked without TLS
 
 	limiter *rate.Limiter
 	held    time.Time // no request before

@@ -30,7 +30,7 @@ type Client struct {
 	Retry     Retry             // how often a request is made again
 	Timeouts  Timeouts          // how long a registry may be silent
 	Rate      float64           // requests per second to each host; 0: as many as it takes
-	PlainHTTP []string          // hosts ("10.0.0.7:5000") that are asked without TLS; loopback always is
+	PlainHTTP []string          // hosts ("10.0.0.7:5000") that are asked without TLS; loopback is, where it has none
 	UserAgent string            // "": DefaultUserAgent
 
 	// TokenServers are hosts, by registry, that get its credentials besides the
@@ -98,7 +98,7 @@ func (c *Client) open(canonical string) (backend, error) {
 	return newRegistry(canonical, repo, c, c.network), nil
 }
 
-// plain reports whether host, with or without a port, is asked without TLS.
+// plain reports whether host, with or without a port, may be asked without TLS.
 func (c *Client) plain(host string) bool {
 	return isLoopback(host) || slices.Contains(c.PlainHTTP, host)
 }

@@ -65,7 +65,7 @@ func (c *Client) Examine(ctx context.Context, repository string, write bool) Exa
 		return e
 	}
 	x.lookReferrers(ctx)
-	for _, what := range []string{"mount", "delete", "immutable tags", "artifacts", "Docker manifests"} {
+	for _, what := range []string{"mount", "delete", "immutable tags", "artifacts", "indexes", "Docker manifests"} {
 		x.found(what, Unknown, "only a try tells")
 	}
 	return e

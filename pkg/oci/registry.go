@@ -35,7 +35,7 @@ type registry struct {
 func newRegistry(canonical string, repo name.Repository, c *Client, w *wire) *registry {
 	g := &registry{name: canonical, repo: repo, wire: w, overall: c.Timeouts.Overall}
 	g.auth = &authorizer{
-		wire: w, host: repo.RegistryStr(), repo: repo.RepositoryStr(), scheme: w.scheme(repo.RegistryStr()),
+		wire: w, host: repo.RegistryStr(), repo: repo.RepositoryStr(),
 		find: func(ctx context.Context) (authn.AuthConfig, error) { return login(ctx, c.Keychain, repo) }, first: make(chan struct{}, 1),
 	}
 	g.http = &http.Client{Transport: g.auth, CheckRedirect: redirectRule(repo.RegistryStr())}
@@ -97,7 +97,7 @@ func (b *answerBody) Close() error {
 
 // url returns the address of something in this repository.
 func (g *registry) url(parts ...string) *url.URL {
-	return &url.URL{Scheme: g.auth.scheme, Host: g.repo.RegistryStr(), Path: "/v2/" + g.repo.RepositoryStr() + "/" + strings.Join(parts, "/")}
+	return &url.URL{Scheme: g.wire.scheme(g.repo.RegistryStr()), Host: g.repo.RegistryStr(), Path: "/v2/" + g.repo.RepositoryStr() + "/" + strings.Join(parts, "/")}
 }
 
 // object names a tag or digest of this repository in errors.

@@ -57,6 +57,7 @@ func proxyAnswer(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.
 // breaker counts a request once, after its last try.
 type wire struct {
 	next   http.RoundTripper
+	once   http.RoundTripper // from trace on
 	agent  string
 	retry  Retry
 	plain  func(host string) bool
@@ -78,6 +79,7 @@ func (c *Client) newWire() *wire {
 	}
 	w.next = &watch{next: network, timeouts: c.Timeouts}
 	w.next = &trace{next: w.next, log: w.log, now: c.Retry.now}
+	w.once = w.next
 	w.next = &pace{next: w.next, hosts: w.hosts, retry: c.Retry}
 	w.next = &repeat{next: w.next, hosts: w.hosts, retry: c.Retry, log: w.log}
 	w.next = &breaker{next: w.next, hosts: w.hosts, now: c.Retry.now}
@@ -86,22 +88,34 @@ func (c *Client) newWire() *wire {
 
 // RoundTrip implements [http.RoundTripper].
 func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
-	scheme := w.scheme(req.URL.Host)
-	if scheme == "https" && req.URL.Scheme != "https" {
+	if req.URL.Scheme != "https" && !w.plain(req.URL.Host) {
 		if req.Body != nil {
 			req.Body.Close() // as the contract of RoundTripper wants; nothing was read
 		}
 		return nil, &fault{kind: malformed, op: "ask", object: req.URL.Host, err: fmt.Errorf("refused to use %s: want https", req.URL.Scheme)}
 	}
 	r := req.Clone(req.Context()) // the caller's stays as it is
-	r.URL.Scheme = scheme
+	if r.URL.Scheme != "https" {
+		r.URL.Scheme = w.scheme(req.URL.Host)
+	}
 	r.Header.Set("User-Agent", w.agent)
+	resp, err := w.next.RoundTrip(r)
+	if err != nil || r.URL.Scheme == "https" || !w.wantsTLS(r, resp) || !repeatable(r) {
+		return resp, err
+	}
+	drain(resp.Body)
+	if r.GetBody != nil {
+		if r.Body, err = r.GetBody(); err != nil {
+			return nil, err
+		}
+	}
+	r.URL.Scheme = "https"
 	return w.next.RoundTrip(r)
 }
 
 // scheme is how the host is spoken to.
 func (w *wire) scheme(host string) string {
-	if w.plain(host) {
+	if w.plain(host) && !w.hosts.at(host).https() {
 		return "http"
 	}
 	return "https"
