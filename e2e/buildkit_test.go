@@ -174,7 +174,7 @@ gates: {worldWritable: [/tmp]}
 
 func TestWorkerOnTCPWantsToKnowItsClients(t *testing.T) {
 	certificates := newCertificates(t)
-	worker := startBuildkitd(t, peers.BuildkitOptions{TLS: &peers.BuildkitTLS{CA: certificates["ca"], Cert: certificates["worker"], Key: certificates["worker-key"]}})
+	worker := startBuildkitd(t, peers.BuildkitOptions{TLS: &peers.TLSFiles{CA: certificates["ca"], Cert: certificates["worker"], Key: certificates["worker-key"]}})
 	dir := t.TempDir()
 	for name, text := range map[string]string{"image.yaml": bareSpec, "tool": "what a program would be\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {

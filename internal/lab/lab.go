@@ -94,7 +94,7 @@ func (l *Lab) startRegistries(ctx context.Context, o Options) error {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
-		r, err := peers.StartRegistry(ctx, program, host, dir)
+		r, err := peers.StartRegistry(ctx, program, host, dir, peers.RegistryOptions{})
 		if err != nil {
 			return err
 		}

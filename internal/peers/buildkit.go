@@ -38,12 +38,9 @@ type Buildkitd struct {
 // BuildkitOptions say how a daemon runs. The zero value is a daemon as root on a
 // unix socket.
 type BuildkitOptions struct {
-	Rootless bool         // as an ordinary user, in a user namespace of rootlesskit
-	TLS      *BuildkitTLS // listens on a port of loopback, to clients with a certificate alone
+	Rootless bool      // as an ordinary user, in a user namespace of rootlesskit
+	TLS      *TLSFiles // listens on a port of loopback, to clients with a certificate alone
 }
-
-// BuildkitTLS names the files, in PEM, by which a daemon and its clients know each other.
-type BuildkitTLS struct{ CA, Cert, Key string }
 
 // StartBuildkit runs buildkitd, as [Buildkit] makes it, with all its files in
 // dir. It needs root, and Debian's runc; rootless also rootlesskit and uidmap.
@@ -128,7 +125,7 @@ func dial(ctx context.Context, network, addr string) error {
 }
 
 // daemon is the command of a daemon with its files in dir.
-func daemon(program, dir string, tls *BuildkitTLS) []string {
+func daemon(program, dir string, tls *TLSFiles) []string {
 	args := []string{program, "--config", filepath.Join(dir, "buildkitd.toml"), "--root", filepath.Join(dir, "root"),
 		"--otel-socket-path", filepath.Join(dir, "otel.sock")}
 	if tls == nil {

@@ -48,7 +48,7 @@ func TestBuildkitdIsNotStartedWhereItCouldNotListen(t *testing.T) {
 			return err
 		},
 		"want no TLS": func() error {
-			_, err := StartBuildkit(t.Context(), "false", "/tmp", BuildkitOptions{Rootless: true, TLS: &BuildkitTLS{}})
+			_, err := StartBuildkit(t.Context(), "false", "/tmp", BuildkitOptions{Rootless: true, TLS: &TLSFiles{}})
 			return err
 		},
 	} {
@@ -59,7 +59,7 @@ func TestBuildkitdIsNotStartedWhereItCouldNotListen(t *testing.T) {
 }
 
 func TestBuildkitdWithCertificatesListensOnLoopbackAlone(t *testing.T) {
-	with := daemon("/bin/buildkitd", "/d", &BuildkitTLS{CA: "ca", Cert: "cert", Key: "key"})
+	with := daemon("/bin/buildkitd", "/d", &TLSFiles{CA: "ca", Cert: "cert", Key: "key"})
 	for _, want := range [][]string{{"--addr", "tcp://127.0.0.1:0"}, {"--tlscacert", "ca"}, {"--tlscert", "cert"}, {"--tlskey", "key"}} {
 		if i := slices.Index(with, want[0]); i < 0 || with[i+1] != want[1] {
 			t.Errorf("got %q, want %q in it", with, want)

@@ -1,12 +1,12 @@
 // Package peers provides the real programs that imgctl must get along with: the
-// kubelet and kubectl that go into an image, a registry that it is pushed to, and
-// cosign and crane that look at it.
+// kubelet and kubectl that go into an image, registries that it is pushed to, and
+// cosign, crane, oras and regctl that look at it.
 //
-// Nothing is downloaded as a binary. Every program is compiled from its Go module
-// at a version written here, checked by go.sum or the checksum database, and
-// kept in a cache below the user's cache directory, so that the second run of the
-// demo or of the end-to-end tests starts at once. [Start] runs such a program for
-// as long as the caller needs it.
+// Programs are compiled from their Go modules at versions written here, checked by
+// go.sum or the checksum database; one comes out of a package of Debian, which apt
+// checks. They are kept in a cache below the user's cache directory, so that the
+// second run of the demo or of the end-to-end tests starts at once. [Start] runs
+// such a program for as long as the caller needs it.
 package peers
 
 import (
@@ -49,6 +49,18 @@ func Distribution() Recipe {
 // Crane makes crane.
 func Crane() Recipe {
 	return installed("crane", "github.com/google/go-containerregistry/cmd/crane", "v0.22.1")
+}
+
+// Regctl makes regctl of regclient.
+func Regctl() Recipe {
+	return installed("regctl", "github.com/regclient/regclient/cmd/regctl", "v0.11.7")
+}
+
+// Oras makes oras. The module that pins it is tools/oras of the checkout at root,
+// see [Root]: module proxies that serve the version but no list of versions do not
+// let `go install` have it.
+func Oras(root string) Recipe {
+	return Recipe{Name: "oras v1.3.1", Packages: []string{"oras.land/oras/cmd/oras"}, Dir: filepath.Join(root, "tools", "oras")}
 }
 
 // Syft makes syft, which lists the packages of an image as vulnerability scanners do.

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/imgctl/imgctl/internal/imgtest"
 	"github.com/imgctl/imgctl/internal/peers"
 )
 
@@ -35,8 +36,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// fakeRegistry answers /v2/ where the second line of the configuration says, with
-// the words of the real one.
+// fakeRegistry answers /v2/ where the configuration says, with the words of the
+// real one, and as it answers a stranger.
 func fakeRegistry() {
 	config, err := os.ReadFile(os.Args[2])
 	if err != nil {
@@ -50,7 +51,42 @@ func fakeRegistry() {
 		os.Exit(1)
 	}
 	fmt.Printf("level=info msg=\"listening on %v\" go.version=go1.26\n", l.Addr())
-	panic(http.Serve(l, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
+	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if strings.Contains(string(config), "\nauth: ") {
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	})
+	if _, files, ok := strings.Cut(string(config), "tls: {certificate: "); ok {
+		cert, key, _ := strings.Cut(strings.Trim(files[:strings.Index(files, "}")], `"`), `", key: "`)
+		panic(http.ServeTLS(l, handler, cert, key))
+	}
+	panic(http.Serve(l, handler))
+}
+
+func TestRegistryIsReadyWhenItAnswersAsItsOptionsSay(t *testing.T) {
+	ca := imgtest.NewAuthority(t, t.TempDir())
+	stranger := imgtest.NewAuthority(t, t.TempDir())
+	_, cert, key := ca.Issue(t, "registry", "127.0.0.1")
+	secure := peers.TLSFiles{CA: ca.File, Cert: cert, Key: key}
+	t.Setenv("PEERS_TEST_PROGRAM", "registry")
+	for name, o := range map[string]peers.RegistryOptions{
+		"htpasswd": {TLS: secure, Htpasswd: "/nonexistent"}, "tokens": {TLS: secure, Token: &peers.RegistryToken{}}, "TLS": {TLS: secure},
+	} {
+		r, err := peers.StartRegistry(t.Context(), os.Args[0], "127.0.0.1:0", t.TempDir(), o)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if err := r.Stop(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	secure.CA = stranger.File
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := peers.StartRegistry(ctx, os.Args[0], "127.0.0.1:0", t.TempDir(), peers.RegistryOptions{TLS: secure}); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("with the certificate of a stranger: got %v", err)
+	}
 }
 
 func TestRegistryListensOnTheAddressThatItReports(t *testing.T) {
@@ -84,7 +120,7 @@ func TestRegistryStartsAgainAtTheSameAddress(t *testing.T) {
 
 func TestRegistryNeverListensOutsideLoopback(t *testing.T) {
 	for _, addr := range []string{"0.0.0.0:0", "192.0.2.1:5000", ":5000", "localhost"} {
-		if _, err := peers.StartRegistry(t.Context(), os.Args[0], addr, t.TempDir()); err == nil || !strings.Contains(err.Error(), "loopback") {
+		if _, err := peers.StartRegistry(t.Context(), os.Args[0], addr, t.TempDir(), peers.RegistryOptions{}); err == nil || !strings.Contains(err.Error(), "loopback") {
 			t.Errorf("%s: got %v, want a refusal", addr, err)
 		}
 	}
@@ -149,7 +185,7 @@ func play(t *testing.T, name string) *exec.Cmd {
 func startRegistry(t *testing.T, addr string) *peers.Registry {
 	t.Helper()
 	t.Setenv("PEERS_TEST_PROGRAM", "registry")
-	r, err := peers.StartRegistry(t.Context(), os.Args[0], addr, t.TempDir())
+	r, err := peers.StartRegistry(t.Context(), os.Args[0], addr, t.TempDir(), peers.RegistryOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
