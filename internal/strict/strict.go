@@ -49,19 +49,52 @@ func (e *Error) Error() string {
 // DecodeFile reads the file at path and decodes it as [Decode] does. A file
 // that cannot be read is an error of package os, a file above [MaxSize] an [*Error].
 func DecodeFile(path, kind string, into any) error {
-	f, err := os.Open(path)
+	data, err := ReadFile(path)
 	if err != nil {
 		return err
+	}
+	return Decode(path, data, kind, into)
+}
+
+// ReadFile returns the bytes of the file at path, for [Decode] and [At], with
+// the errors of [DecodeFile].
+func ReadFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
 	if err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
+		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
 	if len(data) > MaxSize {
-		return &Error{File: path, Msg: fmt.Sprintf("larger than %d bytes", MaxSize)}
+		return nil, &Error{File: path, Msg: fmt.Sprintf("larger than %d bytes", MaxSize)}
 	}
-	return Decode(path, data, kind, into)
+	return data, nil
+}
+
+// At blames a value of a document that [Decode] accepted. The value is named by
+// its keys: "etcd.servers[1]". When it is not written in the document, the
+// mistake is where the nearest value around it is.
+func At(name string, data []byte, value, msg string) *Error {
+	e := &Error{File: name, Msg: value + ": " + msg}
+	file, err := parser.ParseBytes(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), 0)
+	if err != nil {
+		return e
+	}
+	for at := value; at != ""; at = at[:max(strings.LastIndexAny(at, ".["), 0)] {
+		path, err := yaml.PathString("$." + at)
+		if err != nil {
+			continue
+		}
+		if node, err := path.FilterFile(file); err == nil {
+			pos := node.GetToken().Position
+			e.Line, e.Column = pos.Line, pos.Column
+			return e
+		}
+	}
+	return e
 }
 
 // Decode decodes the one YAML or JSON document in data into the struct that

@@ -91,3 +91,23 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// A value that decodes and still cannot be used is blamed where it stands.
+func TestAtNamesThePlaceOfAValue(t *testing.T) {
+	doc := []byte("\xef\xbb\xbf" + header + "name: x\nouter:\n  inner: 3\n  list:\n  - a\n  - bc\n")
+	for value, want := range map[string]string{
+		"name":          "f.yaml:3:7: name: m",
+		"outer.inner":   "f.yaml:5:10: outer.inner: m",
+		"outer.list[1]": "f.yaml:8:5: outer.list[1]: m",
+		"outer.list[7]": "f.yaml:7:3: outer.list[7]: m",
+		"name.inner":    "f.yaml:3:7: name.inner: m",
+		"absent":        "f.yaml: absent: m",
+	} {
+		if got := strict.At("f.yaml", doc, value, "m").Error(); got != want {
+			t.Errorf("%s: got %q, want %q", value, got, want)
+		}
+	}
+	if got := strict.At("f.yaml", []byte("a: [\n"), "a", "m").Error(); got != "f.yaml: a: m" {
+		t.Errorf("a document that does not parse: got %q", got)
+	}
+}
