@@ -120,6 +120,9 @@ func Open(sealed []byte, identities []Identity) (*Archive, error) {
 	if len(sealed) > MaxSize {
 		return nil, &ContentError{fmt.Errorf("got more than %d bytes", MaxSize)}
 	}
+	if len(identities) == 0 {
+		return nil, ErrNotForUs
+	}
 	keys := make([]age.Identity, len(identities))
 	for i, id := range identities {
 		keys[i] = id.identity
