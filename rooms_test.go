@@ -31,6 +31,8 @@ var rooms = map[string][]string{
 	"pkg/sign":            {"sigstore/cosign", "moby/buildkit", "spf13/cobra", module + "pkg/build", module + "pkg/verify"},
 	"pkg/verify":          {"sigstore/cosign", "sigstore-go/pkg/sign", "moby/buildkit", "spf13/cobra", module + "pkg/sign", module + "pkg/build"},
 	"pkg/bundle":          {"pkg/v1/remote", "sigstore/", "net/http", "spf13/cobra"},
+	"pkg/bootstrap":       {"pkg/v1/remote", "sigstore/", "moby/buildkit", "spf13/cobra", module + "pkg/oci", "client-go/kubernetes", "cluster-bootstrap"},
+	"pkg/bootstrap/seal":  {"net/http", "k8s.io/", "sigstore/", "pkg/v1/remote", "spf13/cobra"},
 	"pkg/node":            {"k8s.io/", "sigstore/cosign", "moby/buildkit", "spf13/cobra", module + "pkg/sign", module + "pkg/build"},
 	"pkg/mirror":          {"sigstore/cosign", "moby/buildkit", "spf13/cobra", module + "pkg/sign", module + "pkg/build"},
 	// What tests and the demo need never gets into the program.
@@ -40,7 +42,8 @@ var rooms = map[string][]string{
 // direct lists what only the room itself must not import: it may reach it
 // through the room that owns it.
 var direct = map[string][]string{
-	"cmd/imgctl": {"sigstore/", "google/go-containerregistry/pkg/v1/remote", "ProtonMail/", "ulikunitz/"},
+	"cmd/imgctl":    {"sigstore/", "google/go-containerregistry/pkg/v1/remote", "ProtonMail/", "ulikunitz/", "filippo.io/age", "k8s.io/"},
+	"pkg/bootstrap": {"filippo.io/age"},
 }
 
 // TestRooms holds each heavy library in its room.

@@ -54,17 +54,17 @@ var exitCodes = []exitCode{
 	{exitOK, "ok", "everything that was asked for is done"},
 	{exitFailure, "failure", "something else went wrong: the disk is full, a file cannot be written"},
 	{exitUsage, "usage", "a flag, an argument or a configuration file is wrong; nothing was done"},
-	{exitDiffers, "differs", "two things that were compared differ, or a lock is missing or no longer answers its spec"},
-	{exitDenied, "denied", "a registry refuses the credentials"},
+	{exitDiffers, "differs", "two things that were compared differ, a lock is missing or no longer answers its spec, or a secret its cluster file"},
+	{exitDenied, "denied", "a registry refuses the credentials, an API server to say what everybody may know, or no key given opens what is sealed"},
 	{exitNotFound, "not-found", "the place answered that it does not have it"},
 	{exitUnreachable, "unreachable", "nobody who could answer could be asked: an outage, not a verdict"},
 	{exitPartial, "partial", "what is required is done; a destination lags, or something could not be removed"},
-	{exitMismatch, "mismatch", "bytes have another digest or size than the lock or the reference says"},
-	{exitChanged, "changed", "a tag points at other bytes than it should"},
+	{exitMismatch, "mismatch", "bytes have another digest or size than the lock or the reference says, or a certificate authority another key than its pin"},
+	{exitChanged, "changed", "a tag points at other bytes than it should, or an API server says something else when it is asked again"},
 	{exitUnsigned, "unsigned", "everybody answered and there is no signature"},
-	{exitWrongSigner, "wrong-signer", "there are signatures, none by a signer that the policy names"},
-	{exitPolicy, "policy", "the policy does not admit it: no rule, an attestation missing; or the gates of a spec do not admit the image"},
-	{exitExpired, "expired", "signed metadata is past its date, or older than what was seen before"},
+	{exitWrongSigner, "wrong-signer", "there are signatures, none by a signer that the policy names or under the token"},
+	{exitPolicy, "policy", "the policy does not admit it: no rule, an attestation missing; the gates of a spec do not admit the image; or a cluster-info says what it must not"},
+	{exitExpired, "expired", "signed metadata or a token is past its date, or metadata older than what was seen before"},
 	{exitUnsafe, "unsafe", "an archive or bundle has an entry that is not safe to write"},
 	{exitInterrupted, "interrupted", "Ctrl-C or SIGTERM; run the same command again to go on"},
 }
@@ -149,6 +149,8 @@ func exitOf(err error) int {
 		return refusalExit(refusal.Reason)
 	case errors.As(err, &digest), errors.As(err, &mismatch):
 		return exitMismatch
+	case bootstrapExit(err) != exitOK:
+		return bootstrapExit(err)
 	case inputExit(err) != exitOK:
 		return inputExit(err)
 	case errors.As(err, &ue), errors.As(err, &se):

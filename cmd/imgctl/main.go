@@ -102,6 +102,7 @@ them is down or lying.`,
 	root.AddGroup(
 		&cobra.Group{ID: "main", Title: "The main job:"},
 		&cobra.Group{ID: "step", Title: "Its single steps:"},
+		&cobra.Group{ID: "cluster", Title: "For a cluster:"},
 		&cobra.Group{ID: "node", Title: "On a node:"},
 		&cobra.Group{ID: "about", Title: "About imgctl:"},
 	)
@@ -114,6 +115,7 @@ them is down or lying.`,
 	}
 	add("main", newRelease(a), newVerify(a), newSync(a), newDoctor(a))
 	add("step", newLock(a), newFetch(a), newBuild(a), newBundle(a), newPush(a), newKeygen(a), newSign(a), newTree(a), newRebuild(a))
+	add("cluster", newBootstrap(a))
 	add("node", newPull(a), newStatus(a), newRollback(a))
 	add("about", newVersion(a), newExitCodes(a), newDocs(a))
 	root.SetHelpCommandGroupID("about")

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -89,6 +90,10 @@ func TestScripts(t *testing.T) {
 			"secured":    secureDebian,
 			"retired":    retirePackage,
 			"sigstore":   startSigstore(t),
+			"endpoint":   takeAddress,
+			"apiserver":  startAPIServer,
+			"agekey":     makeAgeKey,
+			"pin":        setPin,
 		},
 		RequireExplicitExec: true,
 	})
@@ -134,6 +139,7 @@ func (w *world) setup(env *testscript.Env) error {
 	env.Values[registriesKey{}] = map[string]*imgtest.Registry{}
 	env.Values[stallsKey{}] = map[string]*stall{}
 	env.Values[mutableKey{}] = new(*mutable)
+	env.Values[listenersKey{}] = map[string]net.Listener{}
 	for name, data := range map[string][]byte{"trusted_root.json": w.trusted, "keyring.gpg": w.debian.Keyring} {
 		if err := os.WriteFile(filepath.Join(env.WorkDir, name), data, 0o644); err != nil {
 			return err

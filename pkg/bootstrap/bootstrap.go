@@ -39,6 +39,7 @@ const (
 	serviceAccountPub = "pki/sa.pub"
 	bootstrapConfig   = "bootstrap-kubelet.conf"
 	tokensDir         = "tokens"
+	sealedDir         = "sealed"
 	clusterInfoFile   = "manifests/cluster-info.yaml"
 	accessFile        = "manifests/access.yaml"
 	lockFile          = ".lock"

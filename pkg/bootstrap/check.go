@@ -1,6 +1,7 @@
 package bootstrap
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -62,16 +63,24 @@ func checkHost(s string) error {
 // digits tells whether a label is a number: 10.0.0.300 is no DNS name.
 func digits(label string) bool { return strings.Trim(label, "0123456789") == "" }
 
-func (c *Cluster) checkEndpoint() *mistake {
-	host, port, err := net.SplitHostPort(c.ControlPlaneEndpoint)
+// CheckEndpoint reports whether endpoint is HOST:PORT of an API server.
+func CheckEndpoint(endpoint string) error {
+	host, port, err := net.SplitHostPort(endpoint)
 	if err != nil {
-		return wrong("controlPlaneEndpoint", "got %q, want HOST:PORT", c.ControlPlaneEndpoint)
+		return fmt.Errorf("got %q, want HOST:PORT", endpoint)
 	}
 	if err := checkHost(host); err != nil {
-		return wrong("controlPlaneEndpoint", "%v", err)
+		return err
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || strconv.FormatUint(n, 10) != port {
-		return wrong("controlPlaneEndpoint", "port: got %q, want a number from 1 to 65535", port)
+		return fmt.Errorf("port: got %q, want a number from 1 to 65535", port)
+	}
+	return nil
+}
+
+func (c *Cluster) checkEndpoint() *mistake {
+	if err := CheckEndpoint(c.ControlPlaneEndpoint); err != nil {
+		return wrong("controlPlaneEndpoint", "%v", err)
 	}
 	for i, san := range c.APIServer.CertSANs {
 		if err := checkHost(san); err != nil {
@@ -200,8 +209,15 @@ func (c *Cluster) checkToken() *mistake {
 			return wrong(fmt.Sprintf("bootstrapToken.groups[%d]", i), "%v", err)
 		}
 	}
-	if d := c.BootstrapToken.Description; len(d) > 256 || strings.ContainsFunc(d, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return wrong("bootstrapToken.description", "want one line of at most 256 bytes")
+	if err := checkDescription(c.BootstrapToken.Description); err != nil {
+		return wrong("bootstrapToken.description", "%v", err)
+	}
+	return nil
+}
+
+func checkDescription(text string) error {
+	if len(text) > 256 || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return errors.New("want one line of at most 256 bytes")
 	}
 	return nil
 }

@@ -54,6 +54,23 @@ func (c *ClusterInfo) Verify(t Token) error {
 	return nil
 }
 
+// Check returns the server that cluster-info names and the pins of its
+// authorities, and requires each of them to be among pins unless there are none
+// to compare with. The error is a [*Refusal].
+func (c *ClusterInfo) Check(pins []Pin) (server string, found []Pin, err error) {
+	w, certs, err := c.where()
+	if err != nil {
+		return "", nil, err
+	}
+	for _, cert := range certs {
+		found = append(found, PinOf(cert))
+	}
+	if len(pins) == 0 {
+		return w.server, found, nil
+	}
+	return w.server, found, checkPins(certs, pins)
+}
+
 // where returns what cluster-info says, which must be that and nothing else. The
 // error is a [*Refusal] for [WrongContent].
 func (c *ClusterInfo) where() (where, []*x509.Certificate, error) {

@@ -52,8 +52,8 @@ const retryEvery = 5 * time.Second
 
 // Discovered is what a joining machine may rely on.
 type Discovered struct {
-	Server string   `json:"server"`
-	CAPins []string `json:"caPins"`
+	Server string `json:"server"`
+	CAPins []Pin  `json:"caPins"`
 	where  where
 	token  Token
 }
@@ -73,8 +73,8 @@ func (d Discoverer) Discover(ctx context.Context, endpoint string) (*Discovered,
 	if len(d.Pins) == 0 {
 		return nil, errors.New("discover: got no pin of the certificate authority, want one or more")
 	}
-	if err := checkEndpoint(endpoint); err != nil {
-		return nil, err
+	if err := CheckEndpoint(endpoint); err != nil {
+		return nil, fmt.Errorf("discover: server: %w", err)
 	}
 	d.fillIn(endpoint)
 	found, err := d.retry(ctx, func() (*Discovered, error) { return d.once(ctx, endpoint) })
@@ -82,13 +82,6 @@ func (d Discoverer) Discover(ctx context.Context, endpoint string) (*Discovered,
 		return nil, fmt.Errorf("discover %s: %w", endpoint, err)
 	}
 	return found, nil
-}
-
-func checkEndpoint(endpoint string) error {
-	if m := (&Cluster{ControlPlaneEndpoint: endpoint}).checkEndpoint(); m != nil {
-		return fmt.Errorf("discover: server: %s", m.msg)
-	}
-	return nil
 }
 
 func (d *Discoverer) fillIn(endpoint string) {
@@ -173,7 +166,7 @@ func (d *Discoverer) once(ctx context.Context, endpoint string) (*Discovered, er
 	found := &Discovered{Server: w.server, token: d.Token, where: w}
 	found.where.name = "kubernetes"
 	for _, cert := range certs {
-		found.CAPins = append(found.CAPins, PinOf(cert).String())
+		found.CAPins = append(found.CAPins, PinOf(cert))
 	}
 	return found, nil
 }

@@ -32,6 +32,9 @@ func ParsePin(text string) (Pin, error) {
 // String is the form that [ParsePin] reads.
 func (p Pin) String() string { return "sha256:" + hex.EncodeToString(p[:]) }
 
+// MarshalText is [Pin.String], for JSON.
+func (p Pin) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
 // checkPins requires a pin for every one of the certificates: one that nobody
 // pinned, beside a pinned one, would be trusted just as much. The error is a
 // [*Refusal] for [WrongCA].

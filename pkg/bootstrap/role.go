@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/imgctl/imgctl/internal/atomicfile"
 	"github.com/imgctl/imgctl/pkg/bootstrap/seal"
 )
 
@@ -148,4 +150,59 @@ func (d *dir) giveController(a *seal.Archive) error {
 		}
 	}
 	return nil
+}
+
+// SealRoles encrypts what each role is given for its recipients, those of the
+// cluster file and more, into sealed/ROLE.age of the directory at path. A role
+// without a recipient is left out. What is sealed is always written anew: it
+// cannot be compared with what is there, which only the recipients can open.
+func SealRoles(ctx context.Context, path string, c *Cluster, more map[Role][]seal.Recipient, now time.Time) ([]Step, error) {
+	var steps []Step
+	for _, role := range Roles() {
+		recipients, err := recipientsOf(c.Roles[string(role)], more[role])
+		if err != nil {
+			return steps, err
+		}
+		if len(recipients) == 0 {
+			continue
+		}
+		archive, err := RoleFiles(ctx, path, c.Name, role, now)
+		if err != nil {
+			return steps, err
+		}
+		sealed, err := seal.Seal(archive, recipients)
+		if err != nil {
+			return steps, err
+		}
+		step, err := writeSealed(path, role, sealed)
+		if err != nil {
+			return steps, err
+		}
+		steps = append(steps, step)
+	}
+	return steps, nil
+}
+
+func recipientsOf(spec RoleSpec, more []seal.Recipient) ([]seal.Recipient, error) {
+	var all []seal.Recipient
+	for _, text := range spec.Recipients {
+		r, err := seal.ParseRecipient(text)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+	}
+	return append(all, more...), nil
+}
+
+func writeSealed(path string, role Role, sealed []byte) (Step, error) {
+	if err := privateDir(filepath.Join(path, sealedDir)); err != nil {
+		return Step{}, err
+	}
+	step := Step{Path: filepath.Join(sealedDir, string(role)+".age"), Outcome: Created}
+	file := filepath.Join(path, step.Path)
+	if _, err := os.Lstat(file); err == nil {
+		step.Outcome = Replaced
+	}
+	return step, atomicfile.WriteBytes(file, publicMode, sealed)
 }

@@ -1,6 +1,7 @@
 package bootstrap
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"regexp"
@@ -16,7 +17,7 @@ import (
 // Grant is a token, and what the cluster is told about it.
 type Grant struct {
 	Token       Token
-	Expires     time.Time // UTC, whole seconds
+	Expires     time.Time // UTC, whole seconds; zero when only the token itself is known
 	Description string
 	Groups      []string // besides system:bootstrappers
 }
@@ -34,7 +35,7 @@ func (e *Expired) Error() string {
 
 // Valid reports an [*Expired] when the token cannot be used at now.
 func (g Grant) Valid(now time.Time) error {
-	if !now.Before(g.Expires) {
+	if !g.Expires.IsZero() && !now.Before(g.Expires) {
 		return &Expired{ID: g.Token.ID(), At: g.Expires}
 	}
 	return nil
@@ -86,6 +87,16 @@ func (g Grant) Manifest() ([]byte, error) {
 		Type:       corev1.SecretTypeBootstrapToken,
 		StringData: data,
 	})
+}
+
+// ReadGrant reads a token alone, with white space around it, or its manifest.
+func ReadGrant(text []byte) (Grant, error) {
+	text = bytes.TrimSpace(text)
+	if bytes.ContainsAny(text, ":\n") { // a manifest has both, a token neither
+		return ParseGrant(text)
+	}
+	token, err := ParseToken(string(text))
+	return Grant{Token: token}, err
 }
 
 // ParseGrant reads the manifest of a token as Kubernetes would take it. No error

@@ -21,15 +21,26 @@ type TokenOptions struct {
 	Groups      []string // besides system:bootstrappers
 }
 
-// newGrant makes a token that ends after the options' time.
-func newGrant(o TokenOptions, now time.Time) (Grant, error) {
+// Check reports what no token can have.
+func (o TokenOptions) Check() error {
 	for _, g := range o.Groups {
 		if err := checkGroup(g); err != nil {
-			return Grant{}, fmt.Errorf("group: %w", err)
+			return fmt.Errorf("group: %w", err)
 		}
 	}
-	if o.TTL <= 0 {
-		return Grant{}, fmt.Errorf("lifetime of the token: got %s, want more", o.TTL)
+	if err := checkDescription(o.Description); err != nil {
+		return fmt.Errorf("description: %w", err)
+	}
+	if o.TTL < time.Second {
+		return fmt.Errorf("lifetime of the token: got %s, want 1s or more", o.TTL)
+	}
+	return nil
+}
+
+// newGrant makes a token that ends after the options' time.
+func newGrant(o TokenOptions, now time.Time) (Grant, error) {
+	if err := o.Check(); err != nil {
+		return Grant{}, err
 	}
 	return Grant{Token: NewToken(), Expires: now.Add(o.TTL).UTC().Truncate(time.Second), Description: o.Description, Groups: o.Groups}, nil
 }
