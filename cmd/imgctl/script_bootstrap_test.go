@@ -87,6 +87,7 @@ func serveClusterInfo(l net.Listener, dir string) (*httptest.Server, error) {
 // session runs imgctl in this process and keeps everything that it prints.
 type session struct {
 	t       *testing.T
+	dir     string
 	printed bytes.Buffer
 	args    []string
 }
@@ -101,90 +102,108 @@ func (s *session) run(stdin string, want int, args ...string) {
 	s.args = append(s.args, args...)
 }
 
+// file writes a file that only its owner may read, and returns its path.
+func (s *session) file(name, text string) string {
+	s.t.Helper()
+	path := filepath.Join(s.dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	return path
+}
+
 // K04: of all that is made, nothing secret is printed by any verb that succeeds
 // or fails, as text, as JSON or with --debug, nor is it in a file's name or an argument.
 func TestK04NoSecretIsPrintedByAnyBootstrapVerb(t *testing.T) {
-	dir := t.TempDir()
 	t.Setenv("IMGCTL_BOOTSTRAP_TOKEN", "")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := func(name string) string { return filepath.Join(dir, name) }
-	writeFile := func(name, text string) string {
-		if err := os.WriteFile(in(name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return in(name)
-	}
+	defer l.Close()
+	s := &session{t: t, dir: t.TempDir()}
 	key, err := age.GenerateX25519Identity()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cluster := writeFile("cluster.yaml", strings.Replace(bootstrapCluster, "api.example.com:6443", l.Addr().String(), 1))
-	identity := writeFile("identity", key.String())
-	secrets := in("secrets")
-	info := filepath.Join(secrets, "manifests/cluster-info.yaml")
-
-	s := &session{t: t}
-	s.run("", 0, "bootstrap", "init", cluster, "-o", secrets, "--seal", key.Recipient().String(), "--debug")
-	s.run("", 0, "bootstrap", "init", cluster, "-o", secrets, "--renew", "admin", "--json")
-	s.run("", 0, "bootstrap", "token", "create", secrets, "-o", "json")
-	s.run("", 0, "bootstrap", "token", "rotate", secrets)
-	config, err := os.ReadFile(filepath.Join(secrets, "bootstrap-kubelet.conf"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	token := regexp.MustCompile(`[a-z0-9]{6}\.[a-z0-9]{16}`).FindString(string(config))
-	tokenFile := writeFile("token", token+"\n")
-	wrong := writeFile("wrong", token[:7]+"0123456789abcdef")
-	mistyped := writeFile("mistyped", token+"0")
-	s.run("", 0, "bootstrap", "token", "sign", info, "--token-file", tokenFile)
-	s.run(token, 0, "bootstrap", "token", "verify", info, "--token-file", "-", "-o", "json")
-	s.run("", 12, "bootstrap", "token", "verify", info, "--token-file", wrong, "--json")
-	s.run("", 2, "bootstrap", "token", "verify", info, "--token-file", mistyped, "--json")
-	s.run("", 2, "bootstrap", "token", "verify", token)
-	s.run("", 2, "bootstrap", "token", "verify", info, "--token-file", token)
-	s.run("", 2, "bootstrap", "discover", token)
-	s.args = nil // a token was given there, and was not repeated
-
-	srv, err := serveClusterInfo(l, secrets)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer srv.Close()
-	pin := regexp.MustCompile(`sha256:[0-9a-f]{64}`).FindString(s.printed.String())
-	join := []string{"bootstrap", "discover", l.Addr().String(), "--discovery-token-ca-cert-hash", pin, "--debug", "--budget", "0"}
-	s.run("", 0, append(join, "--token-file", tokenFile, "-o", in("kubeconfig"))...)
-	s.run("", 12, append(join, "--token-file", wrong, "-o", in("other"), "--json")...)
-	sealed := filepath.Join(secrets, "sealed/controller.age")
-	if err := os.Mkdir(in("machine"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	s.run("", 0, "bootstrap", "open", sealed, "--identity", identity, "--root", in("machine"), "--unsafe-owners")
-	s.run("", 4, "bootstrap", "open", sealed, "--identity", writeFile("stranger", stranger(t)), "--root", in("machine"), "--json")
-	s.run("", 2, "bootstrap", "open", sealed, "--identity", writeFile("broken", key.String()+"x"), "--root", in("machine"))
+	secrets := filepath.Join(s.dir, "secrets")
+	token := s.makeCluster(secrets, l.Addr().String(), key.Recipient().String())
+	s.join(secrets, token, l)
+	s.open(filepath.Join(secrets, "sealed/controller.age"), key.String())
 
 	seen := s.printed.String() + strings.Join(s.args, " ")
-	secretsSeen := []string{key.String(), token[7:]}
-	filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+	looked := []string{key.String(), token[7:]}
+	err = filepath.WalkDir(s.dir, func(path string, e os.DirEntry, err error) error {
 		seen += " " + path
-		body, err := os.ReadFile(path)
-		if err == nil {
-			secretsSeen = append(secretsSeen, secretsOf(t, body)...)
+		if err != nil || e.IsDir() {
+			return err
 		}
-		return nil
+		body, err := os.ReadFile(path)
+		looked = append(looked, secretsOf(t, body)...)
+		return err
 	})
-	if len(secretsSeen) < 25 {
-		t.Fatalf("found %d secrets to look for, want 25 or more", len(secretsSeen))
+	if err != nil || len(looked) < 25 {
+		t.Fatalf("found %d secrets to look for (%v), want 25 or more", len(looked), err)
 	}
-	for _, secret := range secretsSeen {
+	for _, secret := range looked {
 		for name, form := range formsOf(t, secret) {
 			if strings.Contains(seen, form) {
 				t.Errorf("%.6s… is printed (%s)", secret, name)
 			}
 		}
 	}
+}
+
+// makeCluster uses every verb of the one who makes a cluster, and returns a token of it.
+func (s *session) makeCluster(secrets, endpoint, recipient string) string {
+	s.t.Helper()
+	cluster := s.file("cluster.yaml", strings.Replace(bootstrapCluster, "api.example.com:6443", endpoint, 1))
+	info := filepath.Join(secrets, "manifests/cluster-info.yaml")
+	s.run("", 0, "bootstrap", "init", cluster, "-o", secrets, "--seal", recipient, "--debug")
+	s.run("", 0, "bootstrap", "init", cluster, "-o", secrets, "--renew", "admin", "--json")
+	s.run("", 0, "bootstrap", "token", "create", secrets, "-o", "json")
+	s.run("", 0, "bootstrap", "token", "rotate", secrets)
+	config, err := os.ReadFile(filepath.Join(secrets, "bootstrap-kubelet.conf"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	token := regexp.MustCompile(`[a-z0-9]{6}\.[a-z0-9]{16}`).FindString(string(config))
+	s.run("", 0, "bootstrap", "token", "sign", info, "--token-file", s.file("token", token+"\n"))
+	s.run(token, 0, "bootstrap", "token", "verify", info, "--token-file", "-", "-o", "json")
+	s.run("", 12, "bootstrap", "token", "verify", info, "--token-file", s.file("wrong", token[:7]+"0123456789abcdef"), "--json")
+	s.run("", 2, "bootstrap", "token", "verify", info, "--token-file", s.file("mistyped", token+"0"), "--json")
+	before := len(s.args)
+	s.run("", 2, "bootstrap", "token", "verify", token)
+	s.run("", 2, "bootstrap", "token", "verify", info, "--token-file", token)
+	s.run("", 2, "bootstrap", "discover", token)
+	s.args = s.args[:before] // it was the caller who gave the token there; it must not be repeated
+	return token
+}
+
+// join uses the verb of a joining machine.
+func (s *session) join(secrets, token string, l net.Listener) {
+	s.t.Helper()
+	srv, err := serveClusterInfo(l, secrets)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(srv.Close)
+	pin := regexp.MustCompile(`sha256:[0-9a-f]{64}`).FindString(s.printed.String())
+	args := []string{"bootstrap", "discover", l.Addr().String(), "--discovery-token-ca-cert-hash", pin, "--debug", "--budget", "0"}
+	s.run("", 0, append(args, "--token-file", filepath.Join(s.dir, "token"), "-o", filepath.Join(s.dir, "kubeconfig"))...)
+	s.run("", 12, append(args, "--token-file", filepath.Join(s.dir, "wrong"), "-o", filepath.Join(s.dir, "other"), "--json")...)
+}
+
+// open uses the verb of a machine for which something was sealed.
+func (s *session) open(sealed, key string) {
+	s.t.Helper()
+	root := filepath.Join(s.dir, "machine")
+	if err := os.Mkdir(root, 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	s.run("", 0, "bootstrap", "open", sealed, "--identity", s.file("identity", key), "--root", root, "--unsafe-owners")
+	s.run("", 4, "bootstrap", "open", sealed, "--identity", s.file("stranger", stranger(s.t)), "--root", root, "--json")
+	s.run("", 2, "bootstrap", "open", sealed, "--identity", s.file("broken", key+"x"), "--root", root)
 }
 
 func stranger(t *testing.T) string {
