@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -37,28 +38,107 @@ func (d *delivery) settleAll() {
 }
 
 // bring brings everything that is missing, except the tags: blobs, then
-// manifests with what they need before them, then attachments and signatures.
-// All of it is addressed by digest; until a tag moves nobody sees it by chance.
+// manifests with what they need before them, attachments and signatures. All of
+// it is addressed by digest; until a tag moves nobody sees it by chance.
+//
+// Signature tags need nothing of what they sign. Nor do attachments: a manifest may
+// come before its subject (distribution-spec, "Pushing Manifests with Subject").
+// Both are small and many, and go while large layers take the line. Not so where
+// a registry does not even answer for a subject that it lacks, or refuses.
 func (d *delivery) bring(ctx context.Context) error {
-	if err := d.uploadAll(ctx); err != nil {
-		return err
-	}
-	for _, stage := range d.ship.content {
-		if err := d.putAll(ctx, stage); err != nil {
+	evidence, content := d.divide()
+	g, gctx := errgroup.WithContext(ctx)
+	uploaded := make(chan struct{}) // the evidence is
+	g.Go(func() error {
+		if err := d.uploadAll(gctx, evidence); err != nil {
 			return err
 		}
+		close(uploaded)
+		return d.signAll(gctx)
+	})
+	g.Go(func() error {
+		if err := d.uploadAll(gctx, content); err != nil {
+			return err
+		}
+		if err := await(gctx, uploaded); err != nil { // a blob may be in both
+			return err
+		}
+		for _, stage := range d.ship.content {
+			if err := d.putAll(gctx, stage); err != nil {
+				return err
+			}
+		}
+		if d.early {
+			return nil
+		}
+		return d.attachAll(gctx)
+	})
+	refused := false
+	if d.early {
+		g.Go(func() error {
+			if err := await(gctx, uploaded); err != nil {
+				return err
+			}
+			err := d.attachAll(gctx)
+			if refused = isRefused(err); refused {
+				return nil
+			}
+			return err
+		})
 	}
+	if err := g.Wait(); err != nil || !refused {
+		return err
+	}
+	return d.attachAll(ctx) // now that there is what they refer to
+}
+
+// isRefused reports whether a registry has answered that it does not want to.
+func isRefused(err error) bool {
+	var answer *statusError
+	return errors.As(err, &answer) && answer.code/100 == 4
+}
+
+// await waits until done is closed.
+func await(ctx context.Context, done <-chan struct{}) error {
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// divide sorts the missing blobs into those of attachments and signatures, and
+// those of nothing but the content.
+func (d *delivery) divide() (evidence, content []source) {
+	light := make(map[v1.Hash]bool)
+	for _, p := range slices.Concat(slices.Concat(d.ship.attached...), slices.Collect(maps.Values(d.sign))) {
+		for _, b := range p.blobs {
+			light[b.desc.Digest] = true
+		}
+	}
+	for _, b := range d.missing {
+		if light[b.desc.Digest] {
+			evidence = append(evidence, b)
+		} else {
+			content = append(content, b)
+		}
+	}
+	return evidence, content
+}
+
+// signAll writes the signature tags that lack a signature.
+func (d *delivery) signAll(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return d.attachAll(gctx) })
 	for tag, p := range d.sign {
 		g.Go(func() error { return d.addSignature(gctx, tag, p) })
 	}
 	return g.Wait()
 }
 
-// uploadAll sends the missing blobs: the large ones share the bandwidth
-// between a few, the small ones do not wait for them.
-func (d *delivery) uploadAll(ctx context.Context) error {
+// uploadAll sends missing blobs: the large ones share the bandwidth between a
+// few, the small ones do not wait for them.
+func (d *delivery) uploadAll(ctx context.Context, blobs []source) error {
 	g, gctx := errgroup.WithContext(ctx)
 	pool := func(limit int, blobs []source) {
 		g.Go(func() error {
@@ -71,7 +151,7 @@ func (d *delivery) uploadAll(ctx context.Context) error {
 		})
 	}
 	var small, large []source
-	for _, b := range d.missing {
+	for _, b := range blobs {
 		if b.desc.Size <= smallBlob {
 			small = append(small, b)
 		} else {
@@ -81,7 +161,7 @@ func (d *delivery) uploadAll(ctx context.Context) error {
 	// The largest first: it decides when the last one is done.
 	slices.SortStableFunc(large, func(a, b source) int { return cmp.Compare(b.desc.Size, a.desc.Size) })
 	pool(d.client.jobs(), large)
-	pool(2*d.client.jobs(), small)
+	pool(4*d.client.jobs(), small)
 	return g.Wait()
 }
 

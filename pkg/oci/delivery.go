@@ -32,6 +32,7 @@ type delivery struct {
 	attach  map[v1.Hash][]*parcel // attachments that their subject does not list, by subject
 	sign    map[string]*parcel    // legacy tags that lack a signature
 	move    []tagging             // tags that are not in place
+	early   bool                  // attachments may come before what they refer to
 	steps   []Step
 	tickets map[v1.Hash]*ticket // for the missing blobs; from prepare on
 

@@ -181,7 +181,7 @@ func (x *examiner) lookReferrers(ctx context.Context) {
 	switch {
 	case err != nil:
 		x.found("referrers", Unknown, "%v", err)
-	case api:
+	case api == apiLists:
 		x.found("referrers", Unknown, "it answers with a list; whether it lists what is put only a try tells")
 	default:
 		x.found("referrers", Unknown, "no list for what is not there; whether there is one for what is only a try tells")
@@ -196,8 +196,8 @@ func (x *examiner) contains(ctx context.Context, subject, h v1.Hash) (listed, ap
 				return false, api, err
 			}
 		}
-		list, supported, err := x.registry.referrers(ctx, subject)
-		if err != nil || !supported {
+		list, answer, err := x.registry.referrers(ctx, subject)
+		if err != nil || answer != apiLists {
 			return false, false, err
 		}
 		if api = true; slices.ContainsFunc(list, func(d v1.Descriptor) bool { return d.Digest == h }) {

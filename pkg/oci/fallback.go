@@ -32,8 +32,8 @@ func (d *delivery) list(ctx context.Context, subject v1.Hash, want []*parcel) er
 		if err != nil {
 			return err
 		}
-		d.listsByAPI(l.api)
-		if !l.api {
+		d.listsByAPI(l.api == apiLists)
+		if l.api != apiLists {
 			break
 		}
 		missing := unlisted(want, l.fromAPI)

@@ -176,6 +176,6 @@ func (l *layout) hasBlob(_ context.Context, d v1.Descriptor) (bool, error) {
 }
 
 // referrers implements [backend]: a layout has only fallback tags.
-func (l *layout) referrers(context.Context, v1.Hash) ([]v1.Descriptor, bool, error) {
-	return nil, false, nil
+func (l *layout) referrers(context.Context, v1.Hash) ([]v1.Descriptor, referrersAPI, error) {
+	return nil, apiRefuses, nil
 }

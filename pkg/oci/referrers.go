@@ -21,36 +21,50 @@ import (
 // maxPages is how many pages of a referrers list are read.
 const maxPages = 64
 
-// errNoIndex is a document that is no index at all.
-var errNoIndex = errors.New("not an image index")
+// errNoIndex is a document that is no index at all, errNoAPI none for lack of an API.
+var (
+	errNoIndex = errors.New("not an image index")
+	errNoAPI   = errors.New("no referrers API")
+)
+
+// referrersAPI is what an answer says of a registry's referrers API.
+type referrersAPI int
+
+const (
+	apiRefuses referrersAPI = iota // 400, 405, 406 or a page: of Quay it may be the subject that it does not know
+	apiAbsent                      // 404
+	apiLists
+)
 
 // referrers implements [backend]: the referrers API of distribution-spec 1.1.
 //
 // A registry without it answers 404, or 400, 405 or 406, or 200 with some page
 // for people. Anything else that is not a list is an error: a registry that is
 // overloaded has not said that nothing is signed.
-func (g *registry) referrers(ctx context.Context, h v1.Hash) (list []v1.Descriptor, supported bool, err error) {
+func (g *registry) referrers(ctx context.Context, h v1.Hash) (list []v1.Descriptor, api referrersAPI, err error) {
 	at := g.url("referrers", h.String())
 	seen := make(map[string]bool)
 	for at != nil {
 		if seen[at.String()] || len(seen) >= maxPages {
-			return nil, false, badContent("list referrers of", g.object(h.String()), "its pages do not end")
+			return nil, apiRefuses, badContent("list referrers of", g.object(h.String()), "its pages do not end")
 		}
 		seen[at.String()] = true
 		page, next, err := g.referrersPage(ctx, h, at)
-		if errors.Is(err, errNoIndex) && len(seen) == 1 {
-			return nil, false, nil
-		}
-		if err != nil {
-			return nil, false, err
+		switch {
+		case errors.Is(err, errNoAPI) && len(seen) == 1:
+			return nil, apiAbsent, nil
+		case errors.Is(err, errNoIndex) && len(seen) == 1:
+			return nil, apiRefuses, nil
+		case err != nil:
+			return nil, apiRefuses, err
 		}
 		list = append(list, page...)
 		if len(list) > MaxEntries {
-			return nil, false, badContent("list referrers of", g.object(h.String()), "got more than %d", MaxEntries)
+			return nil, apiRefuses, badContent("list referrers of", g.object(h.String()), "got more than %d", MaxEntries)
 		}
 		at = next
 	}
-	return list, true, nil
+	return list, apiLists, nil
 }
 
 // referrersPage reads one page, and where the next one is.
@@ -68,7 +82,10 @@ func (g *registry) referrersPage(ctx context.Context, h v1.Hash, at *url.URL) ([
 	}
 	switch resp.StatusCode {
 	case http.StatusOK:
-	case http.StatusNotFound, http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotAcceptable:
+	case http.StatusNotFound:
+		drain(resp.Body)
+		return nil, nil, errNoAPI
+	case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotAcceptable:
 		drain(resp.Body)
 		return nil, nil, errNoIndex
 	default:

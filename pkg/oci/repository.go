@@ -27,7 +27,7 @@ type backend interface {
 	manifest(ctx context.Context, ref string) (*document, error)
 	blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error)
 	hasBlob(ctx context.Context, d v1.Descriptor) (bool, error)
-	referrers(ctx context.Context, h v1.Hash) (list []v1.Descriptor, supported bool, err error)
+	referrers(ctx context.Context, h v1.Hash) (list []v1.Descriptor, api referrersAPI, err error)
 	tags(ctx context.Context) ([]string, error)
 
 	place() string // what repositories share their blobs in: the registry, or the directory
@@ -146,7 +146,7 @@ func (r *Repository) Referrers(ctx context.Context, h v1.Hash) ([]v1.Descriptor,
 
 // listings is what the two places say that list referrers.
 type listings struct {
-	api              bool // there is one
+	api              referrersAPI
 	fromAPI, fromTag []v1.Descriptor
 }
 

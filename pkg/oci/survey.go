@@ -87,7 +87,7 @@ func (s *survey) askTags(ctx context.Context, g *errgroup.Group) {
 	if want := bySubject(s.ship.attached)[root]; len(want) > 0 && !s.noAPI {
 		g.Go(func() error {
 			list, api, err := s.repo.back.referrers(ctx, root)
-			s.note(func() { s.noAPI, s.listings[root] = !api, list })
+			s.note(func() { s.noAPI, s.early, s.listings[root] = api != apiLists, api != apiRefuses, list })
 			return err
 		})
 	}
