@@ -68,7 +68,7 @@ func (c *syncCmd) run(ctx context.Context) error {
 	if c.dryRun {
 		return c.printPlan(plan)
 	}
-	receipts, err := plan.Apply(ctx, reg, v)
+	receipts, err := plan.Apply(ctx)
 	h, hashErr := v1.NewHash(plan.Digest)
 	return errors.Join(hashErr, c.printReceipts("Synced", h, c.overwrite, receipts, err))
 }

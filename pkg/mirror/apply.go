@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/imgctl/imgctl/pkg/oci"
-	"github.com/imgctl/imgctl/pkg/verify"
 )
 
 // Apply does what the plan says, at all destinations side by side. It returns a
@@ -21,23 +19,17 @@ import (
 // At each destination the order is: content, signatures, verification from the
 // destination alone, tag. A tag that began to point elsewhere since the plan was
 // made is an [*oci.Changed], too.
-func (p Plan) Apply(ctx context.Context, reg *oci.Client, v *verify.Verifier) ([]oci.Receipt, error) {
+func (p Plan) Apply(ctx context.Context) ([]oci.Receipt, error) {
 	if !p.verified.Valid() {
 		return nil, errors.New("apply plan: want one that Compute has made")
 	}
-	from, err := reg.Repository(p.Source)
-	if err != nil {
-		return nil, err
-	}
-	receipts := make([]oci.Receipt, len(p.Copies))
+	receipts := p.copies.Run(ctx, func(i int) bool { return p.refuses(i) == nil && p.Copies[i].Action != DoNothing })
 	var g errgroup.Group
-	for i, c := range p.Copies {
-		g.Go(func() error {
-			receipts[i] = p.apply(ctx, reg, v, from, c)
-			return nil // a failure is a receipt
-		})
+	for i := range receipts {
+		g.Go(func() error { p.finish(ctx, i, &receipts[i]); return nil }) // a failure is in the receipt
 	}
 	g.Wait()
+	var err error
 	for _, r := range receipts {
 		switch {
 		case r.Err == nil:
@@ -50,44 +42,32 @@ func (p Plan) Apply(ctx context.Context, reg *oci.Client, v *verify.Verifier) ([
 	return receipts, err
 }
 
-// apply serves one destination.
-func (p Plan) apply(ctx context.Context, reg *oci.Client, v *verify.Verifier, from *oci.Repository, c Copy) oci.Receipt {
-	digest := p.verified.Digest()
-	r := oci.Receipt{Repository: c.Destination, Digest: digest, Present: c.Present}
+// refuses is why nothing may be written to the ith destination.
+func (p Plan) refuses(i int) error {
+	err := p.Copies[i].Err
 	var changed *oci.Changed
-	if c.Err != nil && !(p.Overwrite != "" && errors.As(c.Err, &changed)) {
-		r.Err = c.Err
-		return r
+	if p.Overwrite != "" && errors.As(err, &changed) {
+		return nil
 	}
-	if c.Action == DoNothing {
-		r.Tags = c.tags()
-		return r
-	}
-	to, err := reg.Repository(c.Destination)
-	if err != nil {
+	return err
+}
+
+// finish sets the tag of the ith destination.
+func (p Plan) finish(ctx context.Context, i int, r *oci.Receipt) {
+	c := p.Copies[i]
+	if err := p.refuses(i); err != nil {
 		r.Err = err
-		return r
+		return
 	}
-	// The rule is that of the source's name; the bytes are those of the mirror.
-	check := func(ctx context.Context, to *oci.Repository, h v1.Hash) error {
-		_, err := v.Verify(ctx, verify.Subject{Repository: p.Source, Digest: h}, to)
-		return err
+	if r.Err != nil {
+		return
 	}
-	switch c.Action {
-	case DoCopy:
-		if r, err = reg.Copy(ctx, from, digest, to, oci.CopyOptions{Check: check}); err != nil {
-			r.Err = err
-			return r
-		}
-	case DoTag:
-		if r.Err = check(ctx, to, digest); r.Err != nil {
-			return r
+	if c.Tag != "" && (c.Action != DoNothing || c.Err != nil) {
+		if r.Err = p.copies.Tag(ctx, i, c.Tag, p.Overwrite != ""); r.Err != nil {
+			return
 		}
 	}
-	if r.Err = p.tag(ctx, to, c.Tag, digest); r.Err == nil {
-		r.Tags = c.tags()
-	}
-	return r
+	r.Tags = c.tags()
 }
 
 func (c Copy) tags() []string {
@@ -95,15 +75,4 @@ func (c Copy) tags() []string {
 		return nil
 	}
 	return []string{c.Tag}
-}
-
-// tag sets the tag of a destination.
-func (p Plan) tag(ctx context.Context, to *oci.Repository, tag string, digest v1.Hash) error {
-	switch {
-	case tag == "":
-		return nil
-	case p.Overwrite != "":
-		return to.Retag(ctx, tag, digest)
-	}
-	return to.Tag(ctx, tag, digest)
 }

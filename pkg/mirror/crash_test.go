@@ -31,7 +31,7 @@ func TestInterruptedAtEveryRequest(t *testing.T) {
 				tt.last.Skip = n
 				r.On(tt.last)
 				r.On(imgtest.Fault{Skip: n, Drop: true})
-				_, err = p.Apply(t.Context(), w.client, w.verifier)
+				_, err = p.Apply(t.Context())
 				r.Heal()
 				switch _, seen := w.repository(t, dst).Resolve(t.Context(), tag); {
 				case oci.NotFound(seen):
@@ -80,7 +80,7 @@ func TestTwoSyncsAtOnce(t *testing.T) {
 	var g errgroup.Group
 	for range 2 {
 		p := w.plan(t, dst)
-		g.Go(func() error { _, err := p.Apply(t.Context(), w.client, w.verifier); return err })
+		g.Go(func() error { _, err := p.Apply(t.Context()); return err })
 	}
 	if err := g.Wait(); err != nil {
 		t.Fatal(err)

@@ -38,6 +38,7 @@ type Plan struct {
 	Overwrite string `json:"overwrite,omitempty"`
 
 	verified *verify.Verified
+	copies   *oci.Copies // in the order of Copies, of those that can be named
 }
 
 // Copy is what one destination lacks.
@@ -93,15 +94,9 @@ func Compute(ctx context.Context, reg *oci.Client, v *verify.Verifier, src oci.R
 		return fail(err)
 	}
 	p := Plan{Source: src.Repository, Tag: src.Tag, Digest: digest.String(), Report: verified.Report(), verified: verified}
-	p.Copies = make([]Copy, len(targets))
-	var g errgroup.Group
-	for i, t := range targets {
-		g.Go(func() error {
-			p.Copies[i] = survey(ctx, reg, from, digest, t)
-			return nil // a failure is part of the plan
-		})
+	if err := p.survey(ctx, reg, v, from, targets); err != nil {
+		return fail(err)
 	}
-	g.Wait()
 	return p, ctx.Err()
 }
 
@@ -143,24 +138,46 @@ func resolve(ctx context.Context, from *oci.Repository, src oci.Reference) (v1.H
 	return d.Digest, err
 }
 
-// survey asks one destination what it has.
-func survey(ctx context.Context, reg *oci.Client, from *oci.Repository, digest v1.Hash, t oci.Reference) Copy {
-	c := Copy{Destination: t.Repository, Tag: t.Tag}
-	if err := c.compare(ctx, reg, from, digest); err != nil {
-		c.Err, c.Error = err, err.Error()
+// survey asks the destinations what they have.
+func (p *Plan) survey(ctx context.Context, reg *oci.Client, v *verify.Verifier, from *oci.Repository, targets []oci.Reference) error {
+	// The rule is that of the source's name; the bytes are those of the mirror.
+	check := func(ctx context.Context, to *oci.Repository, h v1.Hash) error {
+		_, err := v.Verify(ctx, verify.Subject{Repository: p.Source, Digest: h}, to)
+		return err
 	}
-	return c
+	var repos []*oci.Repository
+	for _, t := range targets {
+		to, err := reg.Repository(t.Repository)
+		if err != nil {
+			return err
+		}
+		repos = append(repos, to)
+		p.Copies = append(p.Copies, Copy{Destination: t.Repository, Tag: t.Tag})
+	}
+	var err error
+	if p.copies, err = reg.PrepareCopies(ctx, from, p.verified.Digest(), oci.CopyOptions{Check: check}, repos...); err != nil {
+		return err
+	}
+	var g errgroup.Group
+	for i := range p.Copies {
+		c := &p.Copies[i]
+		g.Go(func() error {
+			steps, err := p.copies.Steps(i)
+			if err == nil {
+				c.count(steps)
+				err = c.compareTag(ctx, repos[i], p.verified.Digest())
+			}
+			if err != nil {
+				c.Err, c.Error = err, err.Error()
+			}
+			return nil // a failure is part of the plan
+		})
+	}
+	return g.Wait()
 }
 
-func (c *Copy) compare(ctx context.Context, reg *oci.Client, from *oci.Repository, digest v1.Hash) error {
-	to, err := reg.Repository(c.Destination)
-	if err != nil {
-		return err
-	}
-	steps, err := reg.PlanCopy(ctx, from, digest, to)
-	if err != nil {
-		return err
-	}
+// count sums up what is to be done.
+func (c *Copy) count(steps []oci.Step) {
 	for _, s := range steps {
 		if s.Done {
 			c.Present++
@@ -173,7 +190,6 @@ func (c *Copy) compare(ctx context.Context, reg *oci.Client, from *oci.Repositor
 	if c.Objects > 0 {
 		c.Action, c.Why = DoCopy, fmt.Sprintf("%d of %d objects are missing", c.Objects, c.Objects+c.Present)
 	}
-	return c.compareTag(ctx, to, digest)
 }
 
 // compareTag looks where the tag points at the destination. Only the clear

@@ -73,7 +73,7 @@ func (w *world) plan(t *testing.T, dst ...string) mirror.Plan {
 
 func (w *world) sync(t *testing.T, dst ...string) ([]oci.Receipt, error) {
 	t.Helper()
-	return w.plan(t, dst...).Apply(t.Context(), w.client, w.verifier)
+	return w.plan(t, dst...).Apply(t.Context())
 }
 
 // standsAlone fails unless the tag at the destination is the release and it
@@ -125,7 +125,7 @@ func TestMirrorVerifiesWithTheSourceGone(t *testing.T) {
 	if p.Digest != w.digest.String() || len(p.Report.Signers) != 1 {
 		t.Errorf("got digest %s signed by %v", p.Digest, p.Report.Signers)
 	}
-	receipts, err := p.Apply(t.Context(), w.client, w.verifier)
+	receipts, err := p.Apply(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +154,7 @@ func TestSecondSyncWritesNothing(t *testing.T) {
 	if c := p.Copies[0]; c.Action != mirror.DoNothing || c.Objects != 0 || c.Bytes != 0 {
 		t.Errorf("got %+v, want nothing to do", c)
 	}
-	receipts, err := p.Apply(t.Context(), w.client, w.verifier)
+	receipts, err := p.Apply(t.Context())
 	if err != nil || len(receipts[0].Tags) != 1 || receipts[0].Uploaded != 0 {
 		t.Errorf("got %+v, %v", receipts, err)
 	}
@@ -172,7 +172,7 @@ func TestMissingTagIsSet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err := p.Apply(t.Context(), w.client, w.verifier); err != nil || len(r[0].Tags) != 0 {
+	if r, err := p.Apply(t.Context()); err != nil || len(r[0].Tags) != 0 {
 		t.Fatalf("got %+v, %v; want no tag", r, err)
 	}
 	if _, err := w.repository(t, dst).Resolve(t.Context(), tag); !oci.NotFound(err) {
@@ -213,7 +213,7 @@ func TestUnacceptedReleaseIsNotCopied(t *testing.T) {
 			if !errors.As(err, &refusal) {
 				t.Errorf("got %v, want a *verify.Refusal", err)
 			}
-			if _, err := p.Apply(t.Context(), w.client, w.verifier); err == nil {
+			if _, err := p.Apply(t.Context()); err == nil {
 				t.Error("a plan that was refused could be applied")
 			}
 			if all := r.Requests(); len(all) != 0 {
@@ -251,7 +251,7 @@ func TestForeignTagIsNotMoved(t *testing.T) {
 	if !errors.As(p.Copies[0].Err, &changed) || changed.Got != foreign || changed.Want != w.digest || p.Copies[0].Error == "" {
 		t.Errorf("got %v, want the change", p.Copies[0].Err)
 	}
-	receipts, err := p.Apply(t.Context(), w.client, w.verifier)
+	receipts, err := p.Apply(t.Context())
 	if !errors.As(err, &changed) || receipts[0].Err == nil || receipts[1].Err != nil {
 		t.Errorf("got %v, want only the first to fail", err)
 	}
@@ -261,7 +261,7 @@ func TestForeignTagIsNotMoved(t *testing.T) {
 	w.standsAlone(t, b)
 
 	p.Overwrite = "a test"
-	if _, err := p.Apply(t.Context(), w.client, w.verifier); err != nil {
+	if _, err := p.Apply(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	w.standsAlone(t, a)
@@ -274,7 +274,7 @@ func TestTagIsComparedAgainBeforeItMoves(t *testing.T) {
 	p := w.plan(t, dst)
 	foreign := imgtest.Release{Repository: dst, Content: imgtest.SmallIndex(t, "foreign"), Tags: []string{tag}}.Push(t)
 	var changed *oci.Changed
-	if _, err := p.Apply(t.Context(), w.client, w.verifier); !errors.As(err, &changed) || changed.Got != foreign {
+	if _, err := p.Apply(t.Context()); !errors.As(err, &changed) || changed.Got != foreign {
 		t.Errorf("got %v, want the change", err)
 	}
 }
@@ -285,7 +285,7 @@ func TestMovingSourceTagDoesNotMatter(t *testing.T) {
 	_, dst := destination(t, imgtest.RegistryOptions{})
 	p := w.plan(t, dst)
 	imgtest.Release{Repository: w.ref.Repository, Content: imgtest.SmallIndex(t, "attack"), Tags: []string{tag}}.Push(t)
-	if _, err := p.Apply(t.Context(), w.client, w.verifier); err != nil {
+	if _, err := p.Apply(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	w.standsAlone(t, dst)
@@ -367,7 +367,7 @@ func TestLyingDestinationGetsNoTag(t *testing.T) {
 	r.On(imgtest.Fault{Method: http.MethodGet, Path: "/manifests/" + w.digest.String(), Edit: func(a *imgtest.Answer) {
 		a.Body = bytes.Replace(a.Body, []byte("amd64"), []byte("amd65"), 1)
 	}})
-	if _, err := p.Apply(t.Context(), w.client, w.verifier); err == nil {
+	if _, err := p.Apply(t.Context()); err == nil {
 		t.Error("a mirror that lies was accepted")
 	}
 	if _, err := w.repository(t, dst).Resolve(t.Context(), tag); !oci.NotFound(err) {
@@ -398,7 +398,7 @@ func TestWrongNamesAreRefused(t *testing.T) {
 			}
 		})
 	}
-	if _, err := (mirror.Plan{}).Apply(t.Context(), w.client, w.verifier); err == nil {
+	if _, err := (mirror.Plan{}).Apply(t.Context()); err == nil {
 		t.Error("a plan that nobody has computed could be applied")
 	}
 }

@@ -33,25 +33,131 @@ type CopyOptions struct {
 // dst: its children, every referrer of it and of them, referrers of those, and
 // the legacy tags ("sha256-<hex>.sig", ".att", ".sbom") of h and its children.
 // Every manifest arrives byte for byte. It moves no other tag: that is for the
-// caller, with [Repository.Tag], once Copy has returned.
+// caller, with [Repository.Tag], once Copy has returned. [Client.PrepareCopies]
+// is for several destinations.
 //
 // What dst has is not sent again, so a copy that was interrupted goes on where
 // it stopped. A source that cannot say what its referrers are is an error.
 func (c *Client) Copy(ctx context.Context, src *Repository, h v1.Hash, dst *Repository, o CopyOptions) (Receipt, error) {
 	start := time.Now()
-	d, err := c.copying(ctx, src, h, dst)
+	copies, err := c.PrepareCopies(ctx, src, h, o, dst)
 	if err != nil {
+		err = fmt.Errorf("to %s: %w", dst, err)
 		return Receipt{Repository: dst.name, Digest: h, Err: err}, err
 	}
-	d.ship.check, d.thorough = o.Check, o.Thorough
+	r := copies.Run(ctx, func(int) bool { return true })[0]
+	r.Took = time.Since(start)
+	return r, r.Err
+}
+
+// Copies are copies of one thing that have been planned and not yet made. The
+// context of [Client.PrepareCopies] must outlive them.
+type Copies struct {
+	client     *Client
+	src        *Repository
+	digest     v1.Hash
+	deliveries []*delivery // one for each destination, in order
+	errs       []error     // why it could not be asked what it has
+}
+
+// PrepareCopies reads once what belongs to h, and asks each destination what it
+// lacks of that. It changes nothing. A destination that cannot be asked does not
+// hold up the others: see [Copies.Steps].
+func (c *Client) PrepareCopies(ctx context.Context, src *Repository, h v1.Hash, o CopyOptions, dst ...*Repository) (*Copies, error) {
+	ship, err := c.loadShipment(ctx, src, h, dst)
+	if err != nil {
+		return nil, fmt.Errorf("copy %s: %w", object(src.name, h.String()), err)
+	}
+	ship.check = o.Check
 	if o.WithoutSignatureTags {
-		d.ship.dropSignatureTags()
+		ship.dropSignatureTags()
 	}
-	if err = d.alone(ctx); err != nil {
-		err = fmt.Errorf("copy %s to %s: %w", object(src.name, h.String()), dst, err)
+	all := &Copies{client: c, src: src, digest: h, errs: make([]error, len(dst))}
+	shared := &common{hub: newHub(ctx)}
+	var g errgroup.Group
+	for i, to := range dst {
+		d := c.newDelivery(to, ship, shared)
+		d.thorough = o.Thorough
+		all.deliveries = append(all.deliveries, d)
+		g.Go(func() error { all.errs[i] = all.explain(d, d.survey(ctx)); return nil })
 	}
-	d.receipt.Took, d.receipt.Err = time.Since(start), err
-	return d.receipt, err
+	g.Wait() // a failure is one of errs
+	return all, nil
+}
+
+// loadShipment reads what belongs to h.
+func (c *Client) loadShipment(ctx context.Context, src *Repository, h v1.Hash, dst []*Repository) (*shipment, error) {
+	for _, to := range dst {
+		if src.name == to.name {
+			return nil, fmt.Errorf("to %s: source and destination are the same", to)
+		}
+	}
+	if err := checkDigest(h); err != nil {
+		return nil, err
+	}
+	l := &loader{client: c, src: src, slots: make(chan struct{}, lookups)}
+	ship, err := l.load(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range sources(slices.Concat(ship.stages()...)) {
+		c.shelf.note(src, b.desc.Digest)
+	}
+	return ship, nil
+}
+
+// explain says which copy an error is about.
+func (cs *Copies) explain(d *delivery, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("copy %s to %s: %w", object(cs.src.name, cs.digest.String()), d.repo, err)
+}
+
+// Steps returns what the copy to the nth destination would do, in order,
+// including what it found done; or why that is not known.
+func (cs *Copies) Steps(n int) ([]Step, error) { return cs.deliveries[n].steps, cs.errs[n] }
+
+// Run makes those copies that only agrees to, side by side: each blob is read
+// once for all. It returns a receipt for each destination; that of one which
+// was left out has but its name. It may be called once.
+func (cs *Copies) Run(ctx context.Context, only func(n int) bool) []Receipt {
+	var g errgroup.Group
+	run := func(n int, d *delivery) {
+		start := time.Now()
+		defer d.settleAll()
+		err := cs.errs[n]
+		for _, do := range []func(context.Context) error{d.bring, d.check, d.tag} {
+			if err == nil {
+				err = cs.explain(d, do(ctx))
+			}
+		}
+		d.receipt.Took, d.receipt.Err = time.Since(start), err
+	}
+	for n, d := range cs.deliveries {
+		if cs.errs[n] == nil && only(n) {
+			d.claim()
+		}
+	}
+	for n, d := range cs.deliveries {
+		if only(n) {
+			g.Go(func() error { run(n, d); return nil })
+		}
+	}
+	g.Wait() // a failure is a receipt
+	receipts := make([]Receipt, len(cs.deliveries))
+	for n, d := range cs.deliveries {
+		receipts[n] = d.receipt
+	}
+	return receipts
+}
+
+// Tag makes tag point at what was copied to the nth destination: as
+// [Repository.Tag], or with overwrite as [Repository.Retag].
+func (cs *Copies) Tag(ctx context.Context, n int, tag string, overwrite bool) error {
+	d := cs.deliveries[n]
+	_, _, err := d.repo.moveTo(ctx, tag, d.ship.root.manifest, overwrite)
+	return err
 }
 
 // dropSignatureTags leaves out what names the repository that it was made for.
@@ -62,52 +168,6 @@ func (s *shipment) dropSignatureTags() {
 		maps.DeleteFunc(tags, func(tag string, _ *parcel) bool { return strings.HasSuffix(tag, ".sig") })
 		return tags, err
 	}
-}
-
-// alone is a delivery that waits for no other.
-func (d *delivery) alone(ctx context.Context) error {
-	defer d.settleAll()
-	for _, do := range []func(context.Context) error{d.prepare, d.bring, d.check, d.tag} {
-		if err := do(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// PlanCopy returns what [Client.Copy] would do, in order, including what it
-// would find done. It changes nothing.
-func (c *Client) PlanCopy(ctx context.Context, src *Repository, h v1.Hash, dst *Repository) ([]Step, error) {
-	d, err := c.copying(ctx, src, h, dst)
-	if err != nil {
-		return nil, err
-	}
-	if err := d.survey(ctx); err != nil {
-		return nil, fmt.Errorf("copy %s to %s: %w", object(src.name, h.String()), dst, err)
-	}
-	return d.steps, nil
-}
-
-// copying reads the graph of h.
-func (c *Client) copying(ctx context.Context, src *Repository, h v1.Hash, dst *Repository) (*delivery, error) {
-	fail := func(err error) (*delivery, error) {
-		return nil, fmt.Errorf("copy %s to %s: %w", object(src.name, h.String()), dst, err)
-	}
-	if src.name == dst.name {
-		return fail(fmt.Errorf("source and destination are the same"))
-	}
-	if err := checkDigest(h); err != nil {
-		return fail(err)
-	}
-	l := &loader{client: c, src: src, slots: make(chan struct{}, lookups)}
-	ship, err := l.load(ctx, h)
-	if err != nil {
-		return fail(err)
-	}
-	for _, b := range sources(slices.Concat(ship.stages()...)) {
-		c.shelf.note(src, b.desc.Digest)
-	}
-	return c.newDelivery(dst, ship, &common{hub: newHub(ctx)}), nil
 }
 
 // loader reads a graph of manifests.

@@ -155,25 +155,29 @@ func TestCopyLeavesOutWhatIsNoReferrer(t *testing.T) {
 	complete(t, newClient(), dst.String(), f)
 }
 
-func TestPlanCopyChangesNothing(t *testing.T) {
+func TestPreparingCopiesChangesNothing(t *testing.T) {
 	_, src, f := published(t, imgtest.RegistryOptions{}, 100)
 	reg := imgtest.StartRegistry(t, imgtest.RegistryOptions{})
 	dst := repository(t, reg.Host()+"/k")
-	steps, err := newClient().PlanCopy(t.Context(), src, f.digest(t), dst)
-	check(t, err)
+	plan := func() []oci.Step {
+		copies, err := newClient().PrepareCopies(t.Context(), src, f.digest(t), oci.CopyOptions{}, dst)
+		check(t, err)
+		steps, err := copies.Steps(0)
+		check(t, err)
+		return steps
+	}
+	steps := plan()
 	if len(steps) == 0 || steps[0].Done || steps[0].Repository != dst.String() || len(reg.Writes()) > 0 {
 		t.Errorf("got %d steps and %d writes", len(steps), len(reg.Writes()))
 	}
-	_, err = newClient().Copy(t.Context(), src, f.digest(t), dst, oci.CopyOptions{})
+	_, err := newClient().Copy(t.Context(), src, f.digest(t), dst, oci.CopyOptions{})
 	check(t, err)
-	steps, err = newClient().PlanCopy(t.Context(), src, f.digest(t), dst)
-	check(t, err)
-	for _, s := range steps {
+	for _, s := range plan() {
 		if !s.Done {
 			t.Errorf("not done: %+v", s)
 		}
 	}
-	if _, err := newClient().PlanCopy(t.Context(), src, f.digest(t), src); err == nil {
+	if _, err := newClient().PrepareCopies(t.Context(), src, f.digest(t), oci.CopyOptions{}, src); err == nil {
 		t.Error("a copy onto itself was planned")
 	}
 }

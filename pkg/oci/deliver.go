@@ -24,10 +24,16 @@ func (d *delivery) prepare(ctx context.Context) error {
 	if err := d.survey(ctx); err != nil {
 		return err
 	}
+	d.claim()
+	return nil
+}
+
+// claim tells the hub which blobs the destination will take.
+func (d *delivery) claim() {
+	d.repo.back.willWrite()
 	for _, b := range d.missing {
 		d.tickets[b.desc.Digest] = d.hub.expect(b)
 	}
-	return nil
 }
 
 // settleAll tells the hub that nothing more will be taken.

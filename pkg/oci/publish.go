@@ -48,8 +48,8 @@ func (c *Client) Publish(ctx context.Context, r Release, to ...Destination) ([]R
 // PublishAll brings every part of a transaction to all its destinations side by
 // side. Each blob is read and hashed once, and sent only where it is missing.
 //
-// At each destination the order is: blobs, manifests, attachments and
-// signatures, the check, and last the tags. No destination begins to upload
+// At each destination content, attachments and signatures come before the
+// check, and last the tags. No destination begins to upload
 // before every required one has said what it has, and no tag moves anywhere
 // before enough required ones have passed the check with every part. A
 // destination that has everything, its tags too, is only asked. Whatever ends
