@@ -156,36 +156,46 @@ func (pr *product) attestImage(ctx context.Context, r *release, result *build.Re
 // of its subject.
 func (pr *product) attach(ctx context.Context, r *release, subject v1.Descriptor, name, predicateType string, predicate []byte, created time.Time) error {
 	for _, s := range r.signers {
-		signature, err := sign.AttestSignature(ctx, s, subject, name, created)
-		if err != nil {
+		if err := pr.sign(ctx, r.formats, s, subject, name, created); err != nil {
 			return err
 		}
 		attestation, err := sign.Attest(ctx, s, subject, name, predicateType, predicate, created)
 		if err != nil {
 			return err
 		}
-		if err := pr.vouch(r.formats, signature, attestation); err != nil {
+		if err := pr.vouch(r.formats, attestation); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// vouch adds what was signed, in the layouts that are wanted.
-func (pr *product) vouch(formats signFormats, signed ...*sign.Attestation) error {
-	for _, a := range signed {
-		if formats.legacy && a.PredicateType != attest.PredicateSignature {
-			pr.attested = append(pr.attested, a)
-		}
-		if !formats.bundle {
-			continue
-		}
-		img, err := a.Image()
-		if err != nil {
-			return err
-		}
-		pr.attachments = append(pr.attachments, oci.Attachment{Subject: a.Subject.Digest, Image: img})
+// sign adds the plain signature of the subject as a bundle; in the older layout
+// there is one for each repository instead, made when its name is known.
+func (pr *product) sign(ctx context.Context, formats signFormats, s sign.Signer, subject v1.Descriptor, name string, created time.Time) error {
+	if !formats.bundle {
+		return nil
 	}
+	signature, err := sign.AttestSignature(ctx, s, subject, name, created)
+	if err != nil {
+		return err
+	}
+	return pr.vouch(formats, signature)
+}
+
+// vouch adds what was signed, in the layouts that are wanted.
+func (pr *product) vouch(formats signFormats, a *sign.Attestation) error {
+	if formats.legacy && a.PredicateType != attest.PredicateSignature {
+		pr.attested = append(pr.attested, a)
+	}
+	if !formats.bundle {
+		return nil
+	}
+	img, err := a.Image()
+	if err != nil {
+		return err
+	}
+	pr.attachments = append(pr.attachments, oci.Attachment{Subject: a.Subject.Digest, Image: img})
 	return nil
 }
 

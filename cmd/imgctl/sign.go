@@ -168,11 +168,7 @@ func signature(ctx context.Context, signers []sign.Signer, formats signFormats, 
 	pr := &product{to: []oci.Destination{{Repository: repo.String()}}, digest: h, platforms: map[string]v1.Hash{}}
 	for _, d := range parts {
 		for _, s := range signers {
-			a, err := sign.AttestSignature(ctx, s, d, signedName(repo), createdOf(root))
-			if err != nil {
-				return nil, err
-			}
-			if err := pr.vouch(formats, a); err != nil {
+			if err := pr.sign(ctx, formats, s, d, signedName(repo), createdOf(root)); err != nil {
 				return nil, err
 			}
 		}

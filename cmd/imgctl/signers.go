@@ -169,8 +169,12 @@ func (a *app) openKeyless(k *keylessFile, path func(string) string) (sign.Signer
 		return nil, err
 	}
 	token, err := a.tokenSource(k.Token, services, path)
-	if err != nil {
+	if err != nil && k.Subject == "" {
 		return nil, err
+	}
+	if err != nil { // who it must be is known: what is signed already needs none
+		missing := err
+		token = func(context.Context) (sign.Secret, error) { return nil, missing }
 	}
 	return &sign.Keyless{Token: token, Services: services, Trust: trust, Identity: sign.Identity{Subject: k.Subject, Issuer: k.Issuer}}, nil
 }

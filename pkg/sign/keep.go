@@ -3,6 +3,7 @@ package sign
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -99,8 +100,13 @@ func (k *keeper) keepOrSign(ctx context.Context, c Content) (*Signed, error) {
 		if _, _, err := parseAbout(c, doc); err != nil {
 			continue
 		}
-		if signed, err := k.Recognize(ctx, c, doc); err == nil {
+		signed, err := k.Recognize(ctx, c, doc)
+		var unknown *unknownSelf
+		switch {
+		case err == nil:
 			return signed, nil
+		case errors.As(err, &unknown): // nor could it sign, and asking once more takes long
+			return nil, fmt.Errorf("sign with %s: %w", k.Recognizer, err)
 		}
 	}
 	return k.Recognizer.Sign(ctx, c)

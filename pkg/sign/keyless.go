@@ -125,6 +125,11 @@ func (k *Keyless) credential(ctx context.Context) (*credential, error) {
 	return c, nil
 }
 
+// unknownSelf says that a signer cannot be asked what is its own.
+type unknownSelf struct{ error }
+
+func (e *unknownSelf) Unwrap() error { return e.error }
+
 // Recognize returns the bundle if it is one that this identity has made of the
 // content, and an error that says why it is not.
 func (k *Keyless) Recognize(ctx context.Context, c Content, doc []byte) (*Signed, error) {
@@ -132,7 +137,7 @@ func (k *Keyless) Recognize(ctx context.Context, c Content, doc []byte) (*Signed
 	if owner == (Identity{}) {
 		cred, err := k.credential(ctx)
 		if err != nil {
-			return nil, err
+			return nil, &unknownSelf{err}
 		}
 		owner = cred.owner
 	}

@@ -1,11 +1,16 @@
 package sign_test
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+
 	"github.com/imgctl/imgctl/internal/imgtest"
+	"github.com/imgctl/imgctl/pkg/oci"
 	"github.com/imgctl/imgctl/pkg/sign"
 )
 
@@ -66,6 +71,43 @@ func TestServicesThatFailForAWhileAreAskedAgain(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Who has signed earlier is of interest only to one who can sign: a Fulcio that is
+// dead is asked once, and not for each signature that is there.
+func TestDeadFulcioIsAskedOnce(t *testing.T) {
+	w := newWorld(t, nil)
+	repository, image := imgtest.StartRegistry(t, imgtest.RegistryOptions{}).Host()+"/kubelet", imgtest.SmallImage(t, "dead", "amd64")
+	for range 3 {
+		other := w.keyless(w.v1())
+		other.Identity = sign.Identity{Subject: email, Issuer: w.Issuer()}
+		publish(t, repository, image, &fresh{other}, true, false)
+	}
+	before := w.Asked("signingCert")
+	w.Script("signingCert", 99, func(rw http.ResponseWriter, _ *http.Request) { http.Error(rw, "dead", http.StatusServiceUnavailable) })
+	d, err := partial.Descriptor(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	repo, err := (&oci.Client{}).Repository(repository)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = sign.AttestSignature(t.Context(), sign.Keep(w.keyless(w.v1()), repo), *d, "test", imgtest.ReleaseTime())
+	if err == nil || !strings.Contains(err.Error(), "ask Fulcio for a certificate") {
+		t.Errorf("got %v, want Fulcio named", err)
+	}
+	if n := w.Asked("signingCert") - before; n != 5 {
+		t.Errorf("Fulcio was asked %d times, want the 5 tries of one request", n)
+	}
+}
+
+// fresh signs anew whatever is there.
+type fresh struct{ *sign.Keyless }
+
+// Recognize implements [sign.Recognizer].
+func (*fresh) Recognize(context.Context, sign.Content, []byte) (*sign.Signed, error) {
+	return nil, errors.New("not mine")
 }
 
 // lose makes Rekor v1 take the next entry without an answer, and then say so
