@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -114,31 +113,8 @@ func forCosign(t *testing.T, repository string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go forward(in, addr)
-		}
-	}()
+	go peers.Forward(l, addr)
 	return l.Addr().String() + "/" + path
-}
-
-// forward joins a connection to addr until either side is done.
-func forward(in net.Conn, addr string) {
-	defer in.Close()
-	out, err := net.Dial("tcp", addr)
-	if err != nil {
-		return
-	}
-	defer out.Close()
-	go func() {
-		io.Copy(out, in)
-		out.(*net.TCPConn).CloseWrite()
-	}()
-	io.Copy(in, out)
 }
 
 // cosign runs one version of cosign, which has its own home and reaches

@@ -4,13 +4,11 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
-	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -22,13 +20,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/digitorus/timestamp"
 )
-
-// GitHubBearer is what a job must show to get a token from [SigstoreServices.TokenURL].
-const GitHubBearer = "imgtest-request-token-of-the-job"
 
 // SigstoreServices are the services of a [Sigstore] on loopback, on one port:
 // an OIDC issuer that also hands out tokens as GitHub Actions does, Fulcio, Rekor
@@ -37,7 +31,7 @@ type SigstoreServices struct {
 	*Sigstore
 	URL string
 
-	key *ecdsa.PrivateKey // of the issuer
+	issuer *Issuer
 
 	mu      sync.Mutex
 	asked   []string // "POST /fulcio/api/v2/signingCert"
@@ -54,13 +48,9 @@ type script struct {
 // Serve starts the services, for as long as the test lasts.
 func (s *Sigstore) Serve(t testing.TB) *SigstoreServices {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v := &SigstoreServices{Sigstore: s, key: key}
+	v := &SigstoreServices{Sigstore: s}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /oidc/token", v.token)
+	mux.HandleFunc("/oidc/", func(w http.ResponseWriter, r *http.Request) { v.issuer.ServeHTTP(w, r) })
 	mux.HandleFunc("POST /fulcio/api/v2/signingCert", v.signingCert)
 	mux.Handle("/rekor/", http.StripPrefix("/rekor", s.Rekor()))
 	mux.HandleFunc("POST /rekor2/api/v2/log/entries", s.log2.create2)
@@ -68,6 +58,10 @@ func (s *Sigstore) Serve(t testing.TB) *SigstoreServices {
 	server := httptest.NewServer(v.scripted(mux))
 	t.Cleanup(server.Close)
 	v.URL = server.URL
+	var err error
+	if v.issuer, err = NewIssuer(v.Issuer(), s.now); err != nil {
+		t.Fatal(err)
+	}
 	return v
 }
 
@@ -75,7 +69,7 @@ func (s *Sigstore) Serve(t testing.TB) *SigstoreServices {
 func (v *SigstoreServices) Issuer() string { return v.URL + "/oidc" }
 
 // TokenURL is what GitHub gives a job in ACTIONS_ID_TOKEN_REQUEST_URL.
-func (v *SigstoreServices) TokenURL() string { return v.URL + "/oidc/token?job=1" }
+func (v *SigstoreServices) TokenURL() string { return v.issuer.TokenURL() }
 
 // Fulcio is the address of the certificate authority.
 func (v *SigstoreServices) Fulcio() string { return v.URL + "/fulcio" }
@@ -145,36 +139,9 @@ func (v *SigstoreServices) scripted(next http.Handler) http.Handler {
 	})
 }
 
-// Token makes an identity token. An e-mail address is a verified one; a claim in
-// more replaces that of the same name, and nil removes it.
+// Token is that of the issuer: see [Issuer.Token].
 func (v *SigstoreServices) Token(email string, more map[string]any) string {
-	claims := map[string]any{
-		"iss": v.Issuer(), "aud": "sigstore", "sub": "subject of " + email, "email": email, "email_verified": true,
-		"iat": v.now().Unix(), "exp": v.now().Add(10 * time.Minute).Unix(),
-	}
-	for name, value := range more {
-		claims[name] = value
-		if value == nil {
-			delete(claims, name)
-		}
-	}
-	return webToken(v.key, map[string]any{}, claims)
-}
-
-func raw64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
-
-// Workflow is the identity of the tokens that [SigstoreServices.TokenURL] gives.
-const Workflow = "https://github.com/poseidon/kubelet/.github/workflows/release.yaml@refs/heads/main"
-
-// token is GitHub's: it gives a token to a job that shows its bearer.
-func (v *SigstoreServices) token(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get("Authorization") != "Bearer "+GitHubBearer {
-		problem(w, http.StatusUnauthorized, errors.New("this is no job of ours"))
-		return
-	}
-	token := v.Token("", map[string]any{"aud": r.URL.Query().Get("audience"), "email": nil, "sub": "repo:poseidon/kubelet:ref:refs/heads/main", "workflow": Workflow})
-	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(map[string]string{"value": token})
+	return v.issuer.Token(email, more)
 }
 
 // signingCert is Fulcio's: a certificate for whom a token of our issuer names.
@@ -205,34 +172,14 @@ func (v *SigstoreServices) signingCert(w http.ResponseWriter, r *http.Request) {
 // identify verifies a token and returns whom the certificate is for, and what
 // the key must have signed.
 func (v *SigstoreServices) identify(token string) (name, subject string, err error) {
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return "", "", errors.New("no token")
-	}
-	sig, err := base64.RawURLEncoding.DecodeString(parts[2])
-	if err != nil || len(sig) != 64 {
-		return "", "", errors.New("signature")
-	}
-	digest := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
-	if !ecdsa.Verify(&v.key.PublicKey, digest[:], new(big.Int).SetBytes(sig[:32]), new(big.Int).SetBytes(sig[32:])) {
-		return "", "", errors.New("signature")
-	}
-	body, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return "", "", err
-	}
-	var c struct {
-		Iss, Aud, Sub, Email, Workflow string
-		Exp                            int64
-	}
-	if err := json.Unmarshal(body, &c); err != nil {
-		return "", "", err
-	}
+	c, err := v.issuer.claims(token)
 	switch {
+	case err != nil:
+		return "", "", err
 	case c.Iss != v.Issuer() || c.Aud != "sigstore" || v.now().Unix() > c.Exp:
 		return "", "", errors.New("issuer, audience or expiry")
-	case c.Workflow != "":
-		return c.Workflow, c.Sub, nil
+	case c.JobWorkflowRef != "":
+		return "https://github.com/" + c.JobWorkflowRef, c.Sub, nil
 	}
 	return c.Email, c.Email, nil
 }

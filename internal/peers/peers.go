@@ -70,6 +70,22 @@ func Syft() Recipe {
 	return r
 }
 
+// Fulcio makes the certificate authority of a Sigstore.
+func Fulcio() Recipe {
+	return installed("fulcio", "github.com/sigstore/fulcio", "v1.8.8")
+}
+
+// Rekor2 makes Rekor v2, the log of a Sigstore, on plain files; its program is
+// called "posix".
+func Rekor2() Recipe {
+	return installed("rekor-tiles", "github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix", "v2.3.0")
+}
+
+// TSA makes the timestamp authority of a Sigstore.
+func TSA() Recipe {
+	return installed("timestamp-server", "github.com/sigstore/timestamp-authority/v2/cmd/timestamp-server", "v2.1.3")
+}
+
 func installed(name, pkg, version string) Recipe {
 	return Recipe{Name: name + " " + version, Packages: []string{pkg}, Version: version}
 }
