@@ -6,8 +6,8 @@ RACE     ?= -race
 
 # What the end-to-end tests run beside what they compile: names of Debian
 # packages, and the programs that show whether they are there.
-E2E_PACKAGES = podman containerd runc conmon skopeo qemu-system-arm mmdebstrap rootlesskit uidmap qemu-user-static binfmt-support
-E2E_PROGRAMS = podman containerd runc conmon skopeo qemu-system-aarch64 mmdebstrap rootlesskit newuidmap qemu-aarch64-static update-binfmts
+E2E_PACKAGES = podman containerd runc conmon skopeo qemu-system-arm mmdebstrap rootlesskit uidmap qemu-user-static binfmt-support softhsm2 opensc
+E2E_PROGRAMS = podman containerd runc conmon skopeo qemu-system-aarch64 mmdebstrap rootlesskit newuidmap qemu-aarch64-static update-binfmts softhsm2-util pkcs11-tool
 
 .DEFAULT_GOAL := help
 
@@ -27,9 +27,11 @@ fmt: ## Is every file formatted?
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
 
 .PHONY: vet
-vet: ## go vet, also of the end-to-end tests
+vet: ## go vet, also of the end-to-end tests and, with a C compiler, of PKCS #11
 	$(GO) vet ./...
 	$(GO) vet -tags e2e ./e2e
+	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ]; then echo "$(GO) vet -tags pkcs11 ./pkg/sign"; $(GO) vet -tags pkcs11 ./pkg/sign; \
+	else echo "go vet -tags pkcs11: not run, no C compiler"; fi
 
 .PHONY: lint
 lint: ## staticcheck, at the version in go.mod

@@ -28,7 +28,7 @@ type signerFlags struct {
 
 func (s *signerFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&s.keyFile, "key", "", "private key `file`, as imgctl keygen or cosign makes it")
-	f.StringVar(&s.KMS, "kms", "", "key that a service keeps, as `URI`, for instance awskms:///alias/release")
+	f.StringVar(&s.KMS, "kms", "", "key that a service or a token keeps, as `URI`: awskms:///alias/release, pkcs11:token=…;object=…?module-path=…")
 	f.BoolVar(&s.keyless, "keyless", false, "sign with a certificate for an identity token: "+tokenVariable+", a file, or GitHub Actions")
 	f.StringVar(&s.tokenFile, "identity-token-file", "", "`file` that holds the identity token")
 	f.StringVar(&s.keylessFlags.Fulcio, "fulcio-url", "", "certificate authority of --keyless (default: the public-good one)")

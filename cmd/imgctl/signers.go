@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/imgctl/imgctl/pkg/oci"
 	"github.com/imgctl/imgctl/pkg/sign"
@@ -17,10 +18,13 @@ import (
 // tokenVariable holds an identity token, as cosign reads it.
 const tokenVariable = "SIGSTORE_ID_TOKEN"
 
+// pinVariable holds the PIN of a PKCS #11 token.
+const pinVariable = "IMGCTL_PKCS11_PIN"
+
 // signerFile is one signer of a release file: exactly one of its kinds.
 type signerFile struct {
 	Key     *keyFile     `yaml:"key"`
-	KMS     string       `yaml:"kms"` // "awskms:///alias/release"
+	KMS     string       `yaml:"kms"` // "awskms:///alias/release", "pkcs11:token=…"
 	Keyless *keylessFile `yaml:"keyless"`
 }
 
@@ -71,9 +75,15 @@ func (s signerFile) check() error {
 		return errors.New("keyless: want issuer and subject, or neither for whoever the token is for")
 	case s.Keyless != nil && s.Keyless.SigningConfig != "" && (s.Keyless.Fulcio != "" || s.Keyless.Log.Rekor != "" || len(s.Keyless.Log.Timestamps) > 0):
 		return errors.New("keyless: got signingConfig and addresses, want one of them")
+	case s.onToken():
+		_, err := sign.ParsePKCS11(s.KMS)
+		return err
 	}
 	return nil
 }
+
+// onToken reports whether the key is on a PKCS #11 token.
+func (s signerFile) onToken() bool { return strings.HasPrefix(s.KMS, sign.PKCS11Scheme) }
 
 // String names the signer for a plan, which opens none.
 func (s signerFile) String() string {
@@ -96,6 +106,8 @@ func (a *app) openSigner(ctx context.Context, s signerFile, path func(string) st
 	switch {
 	case s.Key != nil:
 		return a.openKey(s.Key, path)
+	case s.onToken():
+		return a.openToken(s.KMS, path)
 	case s.KMS != "":
 		return sign.OpenKMS(ctx, s.KMS)
 	}
@@ -124,6 +136,27 @@ func (a *app) openKey(k *keyFile, path func(string) string) (sign.Signer, error)
 		return nil, err
 	}
 	return sign.Logged(key, services, trust)
+}
+
+// openToken opens a key on a token. The PIN comes from the file that the URI
+// names, or from the environment.
+func (a *app) openToken(uri string, path func(string) string) (sign.Signer, error) {
+	key, err := sign.ParsePKCS11(uri)
+	if err != nil {
+		return nil, usage(err)
+	}
+	if key.PINSource != "" {
+		pin, err := readSecret(path(key.PINSource))
+		if err != nil {
+			return nil, err
+		}
+		return sign.OpenPKCS11(key, pin)
+	}
+	pin := a.getenv(pinVariable)
+	if pin == "" {
+		return nil, hint(usage(fmt.Errorf("no PIN for %s", key)), "set %s, or add pin-source=file:PATH to the URI", pinVariable)
+	}
+	return sign.OpenPKCS11(key, sign.Secret(pin))
 }
 
 // services are those of the addresses that are given, else of the public-good Sigstore.

@@ -1,8 +1,9 @@
 // Package sign vouches for what imgctl publishes.
 //
 // A [Signer] signs in-toto statements and simple-signing payloads with one
-// identity: [Key] with a key file, [OpenKMS] with a key that a service or token
-// keeps, [Keyless] with a certificate that a Fulcio issues for an OIDC identity.
+// identity: [Key] with a key file, [OpenKMS] with a key that a service keeps,
+// [OpenPKCS11] with one on a token, [Keyless] with a certificate that a Fulcio
+// issues for an OIDC identity.
 // [Attest] and [Legacy] wrap the result as what a registry stores beside the
 // signed artifact:
 //
