@@ -1,8 +1,13 @@
 package verify
 
 import (
+	"encoding/base64"
+	"strings"
 	"testing"
 
+	"github.com/sigstore/sigstore-go/pkg/bundle"
+
+	"github.com/imgctl/imgctl/internal/cosign"
 	"github.com/imgctl/imgctl/internal/imgtest"
 	"github.com/imgctl/imgctl/pkg/attest"
 	"github.com/imgctl/imgctl/pkg/sign"
@@ -139,6 +144,54 @@ func TestS24AttestationOfAnotherDigestDoesNotCount(t *testing.T) {
 	attach(t, a, k, describe(t, image), attest.PredicateSPDX, "{}")
 	if _, err := w.Verify(t.Context(), Subject{a, h}); err != nil {
 		t.Errorf("with its own: %v", err)
+	}
+}
+
+// The same faults as in a bundle, in the envelope that a layer under .att is.
+func TestS10S11S24BadLegacyAttestationsAreRefused(t *testing.T) {
+	k := imgtest.SigningKey(t)
+	pub, err := parseKey("k.pub", k.PublicPEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &collector{rule: &Rule{keys: []*trustedKey{pub}}, now: noon}
+	layer := func(statement []byte) cosign.Layer {
+		b := new(bundle.Bundle)
+		if err := b.UnmarshalJSON(bundleOf(t, k, statement)); err != nil {
+			t.Fatal(err)
+		}
+		l, err := cosign.Attestation(b.Bundle, attest.PredicateSPDX, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	about := statementAbout(hash("a"), attest.PredicateSPDX)
+	whole := layer(about).Body
+	if f := c.checkLegacy(layer(about), hash("a")); f.answer != good || f.predicateType != attest.PredicateSPDX {
+		t.Fatalf("the sibling of all these: %+v", f)
+	}
+	one := map[string]any{"sig": "AAAA"}
+	for _, tt := range []struct {
+		name string
+		body []byte
+		want string
+	}{
+		{"S10 other payload type", edit(t, whole, "payloadType", "application/json"), "payload type: got \"application/json\""},
+		{"S10 no signature", edit(t, whole, "signatures", []any{}), "got 0 signatures"},
+		{"S10 two signatures", edit(t, whole, "signatures", []any{one, one}), "got 2 signatures"},
+		{"S10 signature over other bytes", edit(t, whole, "payload", base64.StdEncoding.EncodeToString(statementAbout(hash("a"), attest.PredicateProvenance))), "not signed with a key of the policy"},
+		{"S11 payload that is no JSON", layer([]byte("not JSON")).Body, "parsing in-toto statement"},
+		{"S11 truncated payload", layer(about[:100]).Body, "parsing in-toto statement"},
+		{"S11 truncated envelope", whole[:len(whole)/2], "envelope"},
+		{"S11 envelope that is no JSON", []byte("<xml>"), "envelope"},
+		{"S24 another digest", layer(statementAbout(hash("b"), attest.PredicateSPDX)).Body, "does not match any digest"},
+	} {
+		l := layer(about)
+		l.Body = tt.body
+		if f := c.checkLegacy(l, hash("a")); f.answer != bad || !strings.Contains(f.err.Error(), tt.want) {
+			t.Errorf("%s: got %+v, want %q", tt.name, f, tt.want)
+		}
 	}
 }
 
