@@ -25,7 +25,7 @@ func TestKeylessSignaturesVerifyWithEverythingDead(t *testing.T) {
 	token := s.write(t, "token", s.token("file@example.com")+"\n")
 
 	signed := make([]string, len(registries))
-	t.Run("Sign", func(t *testing.T) {
+	if !t.Run("Sign", func(t *testing.T) {
 		for i, registry := range registries {
 			t.Run(registry, func(t *testing.T) {
 				t.Parallel() // the log takes a second for each entry
@@ -33,7 +33,9 @@ func TestKeylessSignaturesVerifyWithEverythingDead(t *testing.T) {
 				s.sign(t, signed[i], token)
 			})
 		}
-	})
+	}) {
+		return
+	}
 	released := s.release(t, registries[0], api)
 	check := func(t *testing.T) {
 		for _, ref := range signed {
@@ -53,14 +55,7 @@ func TestKeylessSignaturesVerifyWithEverythingDead(t *testing.T) {
 			t.Errorf("got %s, want Fulcio named", said)
 		}
 	})
-	t.Run("NoTokenWasSaid", func(t *testing.T) {
-		if found := s.leaks(t, token); len(found) > 0 {
-			t.Errorf("a token is in %q", found)
-		}
-		if found := s.leaks(t); len(found) == 0 { // the sibling: a token is found where it is
-			t.Error("the file that holds a token was not noticed")
-		}
-	})
+	t.Run("NoTokenWasSaid", func(t *testing.T) { s.wantNoLeak(t, token) })
 }
 
 // sign signs ref with a token from each of the places that one can be in, and
