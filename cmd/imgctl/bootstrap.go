@@ -132,8 +132,13 @@ func renewHint(err error) error {
 	return err
 }
 
+// printSteps prints what was done, or with --quiet the files alone.
 func (a *app) printSteps(steps []bootstrap.Step) {
 	for _, s := range steps {
+		if a.output == "name" {
+			fmt.Fprintln(a.stdout, s.Path)
+			continue
+		}
 		line := fmt.Sprintf("%-8s  %s", s.Outcome, s.Path)
 		if s.Expires != nil {
 			line += "  until " + s.Expires.UTC().Format(time.RFC3339)

@@ -116,7 +116,7 @@ func (d *Discoverer) retry(ctx context.Context, once func() (*Discovered, error)
 			return found, err
 		}
 		if d.Now().Add(retryEvery).Sub(start) > d.Budget {
-			return nil, fmt.Errorf("%d tries: %w", tries, err)
+			return nil, fmt.Errorf("try %d was the last: %w", tries, err)
 		}
 		d.Log.Warn("waiting for the control plane", "try", tries, "error", err)
 		if err := d.Wait(ctx, retryEvery); err != nil {

@@ -162,7 +162,7 @@ func TestDiscoverWaitsForTheControlPlane(t *testing.T) {
 	}
 	s.asked.Store(0)
 	d.Budget = 14 * time.Second // the clock is now too late for the fourth try
-	if _, err := d.Discover(t.Context(), s.endpoint); err == nil || !strings.Contains(err.Error(), "3 tries") || s.asked.Load() != 3 {
+	if _, err := d.Discover(t.Context(), s.endpoint); err == nil || !strings.Contains(err.Error(), "try 3 was the last") || s.asked.Load() != 3 {
 		t.Errorf("asked %d times and got %v, want the budget to end it after 3 tries", s.asked.Load(), err)
 	}
 }

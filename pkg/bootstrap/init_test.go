@@ -289,3 +289,71 @@ func TestRunsAtTheSameTimeMakeOneCluster(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// An authority that cannot vouch any more, or is not ours to use, is never
+// replaced, not even when renewal is asked for.
+func TestAnAuthorityThatDoesNotFitIsNeverReplaced(t *testing.T) {
+	c := parsed(t)
+	good, other := initialized(t, c), initialized(t, c)
+	for name, tt := range map[string]struct {
+		spoil func(dir string)
+		now   time.Time
+		want  string
+	}{
+		"expired":       {func(string) {}, noon.Add(43800 * time.Hour), "pki/ca.crt: no certificate authority, or expired at 2031-"},
+		"another's key": {func(dir string) { write(t, dir, "pki/ca.key", read(t, other, "pki/ca.key"), 0o600) }, noon, "pki/ca.crt: certificate is not about the key"},
+		"no authority": {func(dir string) {
+			write(t, dir, "pki/etcd/ca.crt", read(t, good, "pki/etcd/peer.crt"), 0o644)
+			os.Remove(filepath.Join(dir, "pki/etcd/ca.key"))
+		}, noon, "pki/etcd/ca.crt: no certificate authority"},
+		"no key at all": {func(dir string) { write(t, dir, "pki/ca.key", []byte("x"), 0o600) }, noon, "pki/ca.crt: no private key in PEM"},
+		"two of them": {func(dir string) {
+			write(t, dir, "pki/ca.crt", append(read(t, good, "pki/ca.crt"), read(t, other, "pki/ca.crt")...), 0o644)
+		}, noon, "pki/ca.crt: got 2 certificates, want one"},
+		"a public half":  {func(dir string) { write(t, dir, "pki/sa.pub", read(t, other, "pki/sa.pub"), 0o644) }, noon, "pki/sa.pub: is not of the key beside it"},
+		"another answer": {func(dir string) { write(t, dir, clusterInfoFile, read(t, other, clusterInfoFile), 0o644) }, noon, "manifests/cluster-info.yaml: is about another server or certificate authority"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "secrets")
+			if err := os.CopyFS(dir, os.DirFS(good)); err != nil {
+				t.Fatal(err)
+			}
+			modesOf(t, good, dir)
+			if _, err := Init(t.Context(), dir, c, nil, noon); err != nil {
+				t.Fatal(err) // the sibling that passes
+			}
+			tt.spoil(dir)
+			spoiled := tree(t, dir)
+			_, err := Init(t.Context(), dir, c, Renewable(), tt.now)
+			var d *Differs
+			if !errors.As(err, &d) || !strings.Contains(err.Error(), tt.want) || d.Renew != "" {
+				t.Fatalf("got %v (renew %q), want *Differs with %q", err, d.Renew, tt.want)
+			}
+			for _, file := range []string{"pki/ca.crt", "pki/ca.key", "pki/etcd/ca.crt", "pki/sa.key", "pki/sa.pub", clusterInfoFile} {
+				if after := tree(t, dir); after[file] != spoiled[file] {
+					t.Errorf("%s was replaced", file)
+				}
+			}
+		})
+	}
+}
+
+// The bootstrap kubeconfig follows from the tokens, and comes back with the one that lasts longest.
+func TestABootstrapKubeconfigThatIsLostComesBack(t *testing.T) {
+	c := parsed(t)
+	dir := initialized(t, c)
+	made, err := CreateToken(t.Context(), dir, TokenOptions{TTL: 48 * time.Hour}, noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, bootstrapConfig)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Init(t.Context(), dir, c, nil, noon); err != nil {
+		t.Fatal(err)
+	}
+	_, who, err := parseConfig(read(t, dir, bootstrapConfig), 1)
+	if err != nil || !strings.HasPrefix(who.Token, made.ID+".") {
+		t.Errorf("got %v and a token other than %s", err, made.ID)
+	}
+}
