@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	passWindow = 4 << 20   // bytes of a blob that are held for readers that are behind
-	passChunk  = 256 << 10 // bytes read from the source at once
+	passWindow = 1 << 20   // bytes of a blob that are held for readers that are behind
+	passChunk  = 128 << 10 // bytes read from the source at once
 )
 
 // pass is one reading of a blob that several readers take part in.

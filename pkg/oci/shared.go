@@ -14,7 +14,7 @@ import (
 
 const (
 	// maxIdle bounds the windows that are held while nobody reads them.
-	maxIdle = 32 << 20
+	maxIdle = 8 << 20
 	// patience is how long, in all, those in front wait in one pass for those
 	// who would fall out of its window. It keeps destinations that are about
 	// equally fast together, and costs the others two seconds a blob at most.
