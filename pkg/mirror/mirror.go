@@ -154,26 +154,37 @@ func (p *Plan) survey(ctx context.Context, reg *oci.Client, v *verify.Verifier, 
 		repos = append(repos, to)
 		p.Copies = append(p.Copies, Copy{Destination: t.Repository, Tag: t.Tag})
 	}
+	tags := make([]looked, len(repos)) // where the tags are, asked for beside all else
+	var g errgroup.Group
+	for i, to := range repos {
+		if tag := p.Copies[i].Tag; tag != "" {
+			g.Go(func() error { tags[i].at, tags[i].err = to.Resolve(ctx, tag); return nil })
+		}
+	}
 	var err error
-	if p.copies, err = reg.PrepareCopies(ctx, from, p.verified.Digest(), oci.CopyOptions{Check: check}, repos...); err != nil {
+	p.copies, err = reg.PrepareCopies(ctx, from, p.verified.Digest(), oci.CopyOptions{Check: check}, repos...)
+	g.Wait()
+	if err != nil {
 		return err
 	}
-	var g errgroup.Group
 	for i := range p.Copies {
 		c := &p.Copies[i]
-		g.Go(func() error {
-			steps, err := p.copies.Steps(i)
-			if err == nil {
-				c.count(steps)
-				err = c.compareTag(ctx, repos[i], p.verified.Digest())
-			}
-			if err != nil {
-				c.Err, c.Error = err, err.Error()
-			}
-			return nil // a failure is part of the plan
-		})
+		steps, err := p.copies.Steps(i)
+		if err == nil {
+			c.count(steps)
+			err = c.compareTag(tags[i], p.verified.Digest())
+		}
+		if err != nil {
+			c.Err, c.Error = err, err.Error()
+		}
 	}
-	return g.Wait()
+	return nil
+}
+
+// looked is where a tag points, or why that is not known.
+type looked struct {
+	at  v1.Descriptor
+	err error
 }
 
 // count sums up what is to be done.
@@ -192,14 +203,13 @@ func (c *Copy) count(steps []oci.Step) {
 	}
 }
 
-// compareTag looks where the tag points at the destination. Only the clear
+// compareTag compares where the tag points at the destination. Only the clear
 // answer that it is not there counts as that.
-func (c *Copy) compareTag(ctx context.Context, to *oci.Repository, digest v1.Hash) error {
-	if c.Tag == "" {
-		return nil
-	}
-	d, err := to.Resolve(ctx, c.Tag)
+func (c *Copy) compareTag(l looked, digest v1.Hash) error {
+	d, err := l.at, l.err
 	switch {
+	case c.Tag == "":
+		return nil
 	case err == nil && d.Digest == digest:
 		return nil
 	case err != nil && !oci.NotFound(err):
