@@ -29,14 +29,14 @@ fmt: ## Is every file formatted?
 .PHONY: vet
 vet: ## go vet, also of the end-to-end tests and, with a C compiler, of PKCS #11
 	$(GO) vet ./...
-	$(GO) vet -tags e2e ./e2e
+	$(GO) vet -tags 'e2e measure' ./e2e
 	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ]; then echo "$(GO) vet -tags pkcs11 ./pkg/sign"; $(GO) vet -tags pkcs11 ./pkg/sign; \
 	else echo "go vet -tags pkcs11: not run, no C compiler"; fi
 
 .PHONY: lint
 lint: ## staticcheck, at the version in go.mod
 	$(GO) tool staticcheck ./...
-	$(GO) tool staticcheck -tags e2e ./e2e
+	$(GO) tool staticcheck -tags 'e2e measure' ./e2e
 
 .PHONY: docs
 docs: ## Write the pages that are made from the code

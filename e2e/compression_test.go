@@ -333,7 +333,7 @@ func BenchmarkPackagesLayer(b *testing.B) {
 				var whole, decoded, compressed time.Duration
 				for b.Loop() {
 					whole += timed(func() { compressTo(b, c, func(w io.Writer) error { return assemble(b, in, packages, w) }) })
-					decoded += timed(func() { decode(b, packages) })
+					decoded += timed(func() { decodeAll(b, packages) })
 					compressed += timed(func() { compressTo(b, c, func(w io.Writer) error { return copyFile(w, plain) }) })
 				}
 				b.ReportMetric(0, "ns/op") // of all three together it means nothing
@@ -352,8 +352,8 @@ func timed(f func()) time.Duration {
 	return time.Since(began)
 }
 
-// decode reads every .deb to its end, on all cores.
-func decode(b *testing.B, packages []rootfs.Package) {
+// decodeAll reads every .deb to its end, on all cores.
+func decodeAll(b *testing.B, packages []rootfs.Package) {
 	b.Helper()
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))

@@ -20,7 +20,7 @@ func TestPublishingTakesLittleMemory(t *testing.T) {
 		for _, r := range shared.Registries {
 			args = append(args, r.Addr+"/memory/kubelet")
 		}
-		took, peak := timed(t, shared.Command(t.Context(), args...))
+		took, peak := measured(t, shared.Command(t.Context(), args...))
 		t.Logf("%s: %s, %d KiB", variant, took, peak)
 		if peak > 64<<10 {
 			t.Errorf("%s: got %d KiB, want at most 64 MiB", variant, peak)
@@ -28,10 +28,10 @@ func TestPublishingTakesLittleMemory(t *testing.T) {
 	}
 }
 
-// timed runs a command. It returns how long that took, and the most memory that it
+// measured runs a command. It returns how long that took, and the most memory that it
 // had, in KiB: by a small program, since the kernel also counts what a process had
 // before it became another.
-func timed(t *testing.T, cmd *exec.Cmd) (took time.Duration, peak int64) {
+func measured(t *testing.T, cmd *exec.Cmd) (took time.Duration, peak int64) {
 	t.Helper()
 	report := filepath.Join(t.TempDir(), "peak")
 	cmd.Args = append([]string{"time", "-f", "%M", "-o", report, cmd.Path}, cmd.Args[1:]...)

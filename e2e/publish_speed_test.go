@@ -80,7 +80,7 @@ func (p publisher) publish(t *testing.T, hosts []string, prefix string) (took ti
 		repos = append(repos, h+"/"+prefix+"/kubelet")
 	}
 	for _, cmd := range p.commands(t, repos) {
-		d, peak := timed(t, cmd)
+		d, peak := measured(t, cmd)
 		took, rss = took+d, max(rss, peak)
 	}
 	return took, rss
