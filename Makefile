@@ -74,6 +74,16 @@ fuzz: ## Every fuzz target for FUZZTIME (10s)
 bench: ## Speed and memory
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
+# The minors that lint knows; each has a module of its own beside tools/kubeflags.
+KUBE_MINORS = 1.34 1.35 1.36 1.37
+
+.PHONY: kubeflags
+kubeflags: ## Write the tables of Kubernetes' flags again (compiles each minor: minutes, 2 GB of memory)
+	@for m in $(KUBE_MINORS); do \
+		table=$(CURDIR)/pkg/bundle/flags/tables/v$$m.tsv; \
+		(cd tools/kubeflags && CGO_ENABLED=0 $(GO) run -modfile=$$m.mod -trimpath -ldflags '-s -w' .) >$$table.new && mv $$table.new $$table || exit 1; \
+	done
+
 .PHONY: imgctl-image
 imgctl-image: ## The image of imgctl itself, for both platforms, into dist/imgctl
 	@for arch in amd64 arm64; do \
