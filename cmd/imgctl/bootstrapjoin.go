@@ -200,7 +200,7 @@ func (c *openCmd) run() error {
 			outcomes = append(outcomes, seal.Outcome{Path: f.Path, Outcome: "listed"})
 		}
 	} else {
-		owners := owners
+		owners := ownersOf
 		if c.on.unsafeOwners {
 			owners = nil
 		}
@@ -257,8 +257,8 @@ func (c *openCmd) key() ([]byte, error) {
 	return nil, hint(usage(errors.New("no private key")), "give --identity FILE, or LoadCredential=%s:FILE in the unit", identityCredential)
 }
 
-// owners looks a user and a group up on this machine.
-func owners(name, group string) (uid, gid int, err error) {
+// ownersOf looks a user and a group up on this machine.
+func ownersOf(name, group string) (uid, gid int, err error) {
 	u, err := user.Lookup(name)
 	if err != nil {
 		return 0, 0, err

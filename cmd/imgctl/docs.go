@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra/doc"
 
 	"github.com/imgctl/imgctl/internal/atomicfile"
+	"github.com/imgctl/imgctl/pkg/bundle/owners"
 )
 
 // newDocs writes the reference pages, which `make docs` keeps in docs/ and a
@@ -18,7 +19,7 @@ import (
 func newDocs(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:     "docs DIR",
-		Short:   "Write the command reference and the table of exit codes as Markdown",
+		Short:   "Write the command reference and the tables of exit codes and owners as Markdown",
 		Example: "  imgctl docs docs",
 		Hidden:  true,
 		Args:    exactArgs(1, "a directory"),
@@ -44,7 +45,11 @@ func newDocs(a *app) *cobra.Command {
 func referencePages(root *cobra.Command) (map[string][]byte, error) {
 	root.DisableAutoGenTag = true
 	root.InitDefaultCompletionCmd()
-	pages := map[string][]byte{"exit-codes.md": exitCodesPage()}
+	table, err := owners.New(nil)
+	if err != nil {
+		return nil, err
+	}
+	pages := map[string][]byte{"exit-codes.md": exitCodesPage(), "owners.md": table.Page()}
 	var walk func(*cobra.Command) error
 	walk = func(c *cobra.Command) error {
 		if !c.IsAvailableCommand() && c.HasParent() || c.Name() == "help" {

@@ -12,114 +12,56 @@ import (
 
 	"github.com/imgctl/imgctl/internal/atomicfile"
 	"github.com/imgctl/imgctl/pkg/bootstrap/seal"
+	"github.com/imgctl/imgctl/pkg/bundle/owners"
 )
 
 // Role is a kind of machine, which is given secrets of its own.
-type Role string
+type Role = owners.Role
 
 // The roles. A machine may have several.
 const (
-	Controller Role = "controller"
-	Worker     Role = "worker"
-	EtcdMember Role = "etcd"
+	Controller = owners.Controller
+	Worker     = owners.Worker
+	EtcdMember = owners.EtcdMember
 )
 
 // Roles returns all roles.
-func Roles() []Role { return []Role{Controller, Worker, EtcdMember} }
-
-// Owners of files on a machine. Names and modes are those of KEP-2568: each
-// component runs as a user of its own and can read what it needs itself.
-const (
-	ownerRoot              = "root"
-	ownerEtcd              = "kubeadm-etcd"
-	ownerAPIServer         = "kubeadm-kas"
-	ownerControllerManager = "kubeadm-kcm"
-	ownerScheduler         = "kubeadm-ks"
-	groupServiceAccountKey = "kubeadm-sa-key-readers"
-)
-
-// component is a directory of a machine, and which files of ours are in it.
-type component struct {
-	dir, owner string
-	pairs      []string          // certificates with their keys, by the names of the tables in profile.go
-	files      map[string]string // a file of ours by its name in the directory
-}
-
-// components returns what a machine of the role is given, apart from tokens and
-// the service-account key. Keys of authorities stay where they were made but one:
-// the controller manager signs the certificates of kubelets.
-func components(r Role) []component {
-	const kubernetes = "/etc/kubernetes/"
-	kubelet := component{kubernetes, ownerRoot, nil, map[string]string{"kubeconfig": bootstrapConfig}}
-	switch r {
-	case Worker:
-		return []component{kubelet}
-	case EtcdMember:
-		return []component{
-			{kubernetes + "etcd/", ownerEtcd, []string{"etcd/server", "etcd/peer"}, map[string]string{"ca.crt": "pki/etcd/ca.crt"}},
-			{kubernetes + "etcd/", ownerRoot, []string{"etcd/healthcheck-client"}, nil},
-		}
-	case Controller:
-		return []component{
-			kubelet,
-			{
-				kubernetes + "kube-apiserver/", ownerAPIServer,
-				[]string{"apiserver", "apiserver-kubelet-client", "apiserver-etcd-client", "front-proxy-client"},
-				map[string]string{"ca.crt": "pki/ca.crt", "etcd-ca.crt": "pki/etcd/ca.crt", "front-proxy-ca.crt": "pki/front-proxy-ca.crt", "sa.pub": serviceAccountPub},
-			},
-			{
-				kubernetes + "kube-controller-manager/", ownerControllerManager, []string{kubernetesCA},
-				map[string]string{"front-proxy-ca.crt": "pki/front-proxy-ca.crt", "controller-manager.conf": "controller-manager.conf"},
-			},
-			{kubernetes + "kube-scheduler/", ownerScheduler, nil, map[string]string{"scheduler.conf": "scheduler.conf"}},
-			{
-				kubernetes + "bootstrap-secrets/", ownerRoot, nil,
-				map[string]string{"super-admin.conf": "super-admin.conf", "cluster-info.yaml": clusterInfoFile, "access.yaml": accessFile},
-			},
-			{kubernetes, ownerRoot, nil, map[string]string{"admin.conf": "admin.conf"}},
-		}
-	}
-	return nil
-}
+func Roles() []Role { return owners.Roles() }
 
 // RoleFiles returns what machines of the role are given of the directory at
-// path, ready to be sealed: where each file goes, its owner and its mode.
+// path, ready to be sealed: where each file goes, its owner and its mode, as the
+// table of package owners says. Keys of authorities stay where they were made
+// but one: the controller manager signs the certificates of kubelets.
 func RoleFiles(ctx context.Context, path, cluster string, r Role, now time.Time) (*seal.Archive, error) {
 	d, err := openDir(ctx, path, now)
 	if err != nil {
 		return nil, err
 	}
 	defer d.close()
-	a := &seal.Archive{Cluster: cluster, Role: string(r)}
-	for _, c := range components(r) {
-		for _, name := range c.pairs {
-			crt, key := pairOf(name)
-			for _, file := range []string{crt, key} {
-				if err := d.give(a, file, c.dir+filepath.Base(file), c.owner); err != nil {
-					return nil, err
-				}
-			}
-		}
-		for to, from := range c.files {
-			if err := d.give(a, from, c.dir+to, c.owner); err != nil {
-				return nil, err
-			}
-		}
+	table, err := owners.New(nil) // only names are in an archive
+	if err != nil {
+		return nil, err
 	}
-	if r == Controller {
-		if err := d.giveController(a); err != nil {
+	a := &seal.Archive{Cluster: cluster, Role: string(r)}
+	for _, p := range table.Of(r) {
+		switch {
+		case p.Path == owners.TokenSecrets:
+			err = d.giveTokens(a, p)
+		case p.From != "":
+			err = d.give(a, p.From, p.Path, p)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
 	return a, nil
 }
 
-// give adds the file from of the directory to the archive as the file to. What
-// is public belongs to root, so that no component changes what it is checked by.
-func (d *dir) give(a *seal.Archive, from, to, owner string) error {
-	mode := secretMode
-	if strings.HasSuffix(from, ".crt") || strings.HasSuffix(from, ".pub") || from == clusterInfoFile || from == accessFile {
-		mode, owner = publicMode, ownerRoot
+// give adds the file from of the directory to the archive as the file to.
+func (d *dir) give(a *seal.Archive, from, to string, p owners.Path) error {
+	mode := publicMode
+	if p.Secret() {
+		mode = secretMode
 	}
 	body, err := d.read(from, mode)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -128,24 +70,19 @@ func (d *dir) give(a *seal.Archive, from, to, owner string) error {
 	if err != nil {
 		return err
 	}
-	a.Files = append(a.Files, seal.File{Path: to, Mode: mode, Owner: owner, Group: owner, Body: body})
+	a.Files = append(a.Files, seal.File{Path: to, Mode: p.Mode, Owner: p.Owner, Group: p.Group, Body: body})
 	return nil
 }
 
-// giveController adds the one key that two components read, and every valid token.
-func (d *dir) giveController(a *seal.Archive) error {
-	if err := d.give(a, serviceAccountKey, "/etc/kubernetes/service-account/sa.key", ownerRoot); err != nil {
-		return err
-	}
-	key := &a.Files[len(a.Files)-1]
-	key.Group, key.Mode = groupServiceAccountKey, 0o640
+// giveTokens adds every valid token.
+func (d *dir) giveTokens(a *seal.Archive, p owners.Path) error {
 	grants, _, err := d.grants()
 	if err != nil {
 		return err
 	}
 	for _, g := range grants {
 		id := g.Token.ID()
-		if err := d.give(a, grantFile(id), "/etc/kubernetes/bootstrap-secrets/"+secretPrefix+id+".yaml", ownerRoot); err != nil {
+		if err := d.give(a, grantFile(id), strings.Replace(p.Path, "*", id, 1), p); err != nil {
 			return err
 		}
 	}
