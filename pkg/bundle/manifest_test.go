@@ -85,7 +85,7 @@ func TestTheBindingsAreThoseOfTLSBootstrapping(t *testing.T) {
 	type binding struct{ Role, Group string }
 	got := map[string]binding{}
 	for _, f := range rendered(t, load(t)).Files {
-		if !strings.HasPrefix(f.Path, manifestsPath) {
+		if !strings.HasPrefix(f.Path, manifestsPath+"bootstrap-") {
 			continue
 		}
 		var b rbacv1.ClusterRoleBinding

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/imgctl/imgctl/pkg/bundle/content"
+	"github.com/imgctl/imgctl/pkg/bundle/plane"
 )
 
 // Render returns the files of the bundle.
@@ -79,7 +80,7 @@ func renderFiles(c *Config, images map[string]string) (map[string][]byte, error)
 		}
 		files[f.path] = body
 	}
-	manifests, err := tlsBootstrap()
+	manifests, err := plane.Rights(false)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", manifestsPath, err)
 	}

@@ -52,6 +52,8 @@ func TestRenderGivesTheFilesOfANode(t *testing.T) {
 		"/etc/kubernetes/bootstrap/bootstrap-approve-new.yaml 0644 0:0",
 		"/etc/kubernetes/bootstrap/bootstrap-approve-renew.yaml 0644 0:0",
 		"/etc/kubernetes/bootstrap/bootstrap-node.yaml 0644 0:0",
+		"/etc/kubernetes/bootstrap/cluster-info-reader.yaml 0644 0:0",
+		"/etc/kubernetes/bootstrap/kubelet-delete.yaml 0644 0:0",
 		"/etc/kubernetes/kubelet.yaml 0644 0:0",
 		"/etc/systemd/system/kubelet.service 0644 0:0",
 		"/etc/systemd/system/kubelet.service.d/10-image.conf 0644 0:0",
