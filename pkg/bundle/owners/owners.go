@@ -4,7 +4,7 @@
 // what it needs itself (KEP-2568). [New] returns the [Table]: users and groups
 // with their numbers, and every path with mode, owner, SELinux type and reason.
 // From it come sysusers.d and tmpfiles.d, what static pods run as, the owners of
-// sealed secrets, and a page of docs.
+// sealed secrets, and a page of docs; [Table.Audit] compares a machine with it.
 package owners
 
 import (

@@ -47,7 +47,7 @@ func (t *Table) Tmpfiles(roles ...Role) []byte {
 // Page returns the table as Markdown.
 func (t *Table) Page() []byte {
 	var b bytes.Buffer
-	b.WriteString("# Who owns what\n\nMade from the code by `make docs`. `sysusers.d`, `tmpfiles.d`, the static pods and sealed secrets follow the same table.\n\n")
+	b.WriteString("# Who owns what\n\nMade from the code by `make docs`. `sysusers.d`, `tmpfiles.d`, the static pods and sealed secrets follow the same table, and `imgctl bundle audit` compares a machine with it.\n\n")
 	b.WriteString("Each component of the control plane runs as a user of its own ([KEP-2568](https://kep.k8s.io/2568)). A user's own group has its name and number.\n")
 	fmt.Fprintf(&b, "Other numbers can be chosen, from %d to %d.\n\n", MinID, MaxID)
 	b.WriteString("| user or group | number | is |\n|---|---:|---|\n")
