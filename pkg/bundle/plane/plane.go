@@ -53,7 +53,7 @@ const (
 	imageFlannelCNI = "flannel-cni"
 )
 
-// Images returns the names of the images that the files of c run.
+// ImageNames returns the names of the images that the files of c run.
 func (c *Cluster) ImageNames() []string {
 	names := []string{owners.APIServer, owners.ControllerManager, owners.Scheduler, imageCoreDNS, imageKubeProxy}
 	if len(c.Members) > 0 {
