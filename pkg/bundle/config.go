@@ -3,7 +3,6 @@ package bundle
 import (
 	"fmt"
 	"maps"
-	"net/netip"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -23,30 +22,31 @@ type Config struct {
 	Kubernetes string `yaml:"kubernetes"`
 	// OS is the operating system of the node.
 	OS OS `yaml:"os"`
+	// Role of the node: "controller", or "worker", which is the default.
+	Role string `yaml:"role"`
 	// Cluster is what all nodes of a cluster share.
 	Cluster Cluster `yaml:"cluster"`
+	// CNI is the network of pods: "cilium", "flannel", or "none", the default,
+	// when somebody else installs it.
+	CNI string `yaml:"cni"`
 	// Kubelet is what this kind of node is given.
 	Kubelet Kubelet `yaml:"kubelet"`
-	// Images names the images that the files run: a repository or a reference,
-	// which the render has pinned. "kubelet" is required, others are refused.
-	Images map[string]string `yaml:"images"`
+	// Images names the images that the files run: repositories or references in
+	// order of preference, which hold the same bytes. The render has the first
+	// pinned. "kubelet" is required.
+	Images map[string]Sources `yaml:"images"`
+	// Options is what not every cluster wants.
+	Options Options `yaml:"options"`
 
 	file string // blamed for mistakes
+	data []byte // of file, to tell where
 }
 
 // OS is the operating system of a node.
 type OS struct {
-	// Family decides the container engine and the paths. Only "fcos" (Fedora
-	// CoreOS: podman, SELinux) is known.
+	// Family decides the container engine and the paths: "fcos" (Fedora CoreOS:
+	// podman, SELinux), "flatcar" (docker) or "debian" (podman).
 	Family string `yaml:"family"`
-}
-
-// Cluster is what all nodes of a cluster share.
-type Cluster struct {
-	// DNSServiceIPs are the addresses of the cluster's DNS service, at most three.
-	DNSServiceIPs []string `yaml:"dnsServiceIPs"`
-	// Domain is the cluster's DNS domain: "cluster.local".
-	Domain string `yaml:"domain"`
 }
 
 // Kubelet is what one kind of node is given.
@@ -56,6 +56,9 @@ type Kubelet struct {
 	NodeLabels map[string]string `yaml:"nodeLabels"`
 	// Taints are set when the node registers.
 	Taints []Taint `yaml:"taints"`
+	// CredentialProviders are programs that the kubelet asks for registries'
+	// credentials. Without it, it asks none.
+	CredentialProviders *CredentialProviders `yaml:"credentialProviders"`
 }
 
 // Taint keeps pods away that do not tolerate it.
@@ -65,8 +68,43 @@ type Taint struct {
 	Effect string `yaml:"effect" json:"effect"` // NoSchedule, PreferNoSchedule or NoExecute
 }
 
-// kubeletImage is the name of the one image that a bundle runs.
-const kubeletImage = "kubelet"
+// Options is what not every cluster wants. The zero value wants none of it.
+type Options struct {
+	// EtcdMember runs etcd as a unit of a controller, apart from the kubelet.
+	EtcdMember bool `yaml:"etcdMember"`
+}
+
+// Sources are the places of one image, in order of preference. One is written
+// as a string, several as a list.
+type Sources []string
+
+// UnmarshalYAML reads a string or a list of them.
+func (s *Sources) UnmarshalYAML(unmarshal func(any) error) error {
+	var one string
+	if unmarshal(&one) == nil {
+		*s = Sources{one}
+		return nil
+	}
+	return unmarshal((*[]string)(s))
+}
+
+// What Config.Role may be.
+const (
+	Controller = "controller"
+	Worker     = "worker"
+)
+
+// kubeletImage is the image that every node runs, etcdImage one of a controller.
+const (
+	kubeletImage = "kubelet"
+	etcdImage    = "etcd"
+)
+
+// imageNames are those that Config.Images may have.
+var imageNames = []string{
+	kubeletImage, etcdImage, "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "coredns",
+	"cilium", "cilium-operator", "flannel", "flannel-cni",
+}
 
 // Load reads path, or bundle.yaml in the directory path. A mistake in the file
 // is a [*strict.Error]; a file that cannot be read is an error of package os.
@@ -74,9 +112,19 @@ func Load(path string) (*Config, error) {
 	if filepath.Ext(path) != ".yaml" {
 		path = filepath.Join(path, "bundle.yaml")
 	}
-	c := &Config{file: path}
-	if err := strict.DecodeFile(path, "Bundle", c); err != nil {
+	data, err := strict.ReadFile(path)
+	if err != nil {
 		return nil, err
+	}
+	c := &Config{file: path, data: data}
+	if err := strict.Decode(path, data, "Bundle", c); err != nil {
+		return nil, err
+	}
+	if c.Role == "" {
+		c.Role = Worker
+	}
+	if c.CNI == "" {
+		c.CNI = "none"
 	}
 	if err := c.Check(); err != nil {
 		return nil, err
@@ -84,11 +132,13 @@ func Load(path string) (*Config, error) {
 	return c, nil
 }
 
-// Check reports the first value that no node could use as a [*strict.Error].
+// Check reports the first value that no node could use as a [*strict.Error],
+// with its place in the file that was loaded.
 func (c *Config) Check() error {
-	for _, check := range []func() error{c.checkHead, c.checkCluster, c.checkLabels, c.checkTaints, c.checkImages} {
+	for _, check := range []func() error{c.checkHead, c.checkCluster, c.checkLabels, c.checkTaints, c.checkCredentialProviders, c.checkImages} {
 		if err := check(); err != nil {
-			return &strict.Error{File: c.file, Msg: err.Error()}
+			key, msg, _ := strings.Cut(err.Error(), ": ") // every check names the key first
+			return strict.At(c.file, c.data, key, msg)
 		}
 	}
 	return nil
@@ -108,25 +158,17 @@ func (c *Config) checkHead() error {
 	if v := c.Kubernetes; !semver.IsValid(v) || semver.Canonical(v) != v {
 		return fmt.Errorf("kubernetes: got %q, want a version such as v1.36.2", v)
 	}
-	if c.OS.Family != "fcos" {
-		return fmt.Errorf("os.family: got %q, want fcos", c.OS.Family)
-	}
-	return nil
-}
-
-func (c *Config) checkCluster() error {
-	// The resolver of libc reads three name servers and ignores the rest.
-	if n := len(c.Cluster.DNSServiceIPs); n < 1 || n > 3 {
-		return fmt.Errorf("cluster.dnsServiceIPs: got %d addresses, want 1 to 3", n)
-	}
-	for _, s := range c.Cluster.DNSServiceIPs {
-		a, err := netip.ParseAddr(s)
-		if err != nil || a.Zone() != "" || a.IsUnspecified() || a.String() != s {
-			return fmt.Errorf("cluster.dnsServiceIPs: got %q, want an IP address", s)
+	for _, f := range []struct {
+		key, got string
+		want     []string
+	}{
+		{"os.family", c.OS.Family, slices.Sorted(maps.Keys(families))},
+		{"role", c.Role, []string{Controller, Worker}},
+		{"cni", c.CNI, []string{"cilium", "flannel", "none"}},
+	} {
+		if !slices.Contains(f.want, f.got) {
+			return fmt.Errorf("%s: got %q, want one of %s", f.key, f.got, strings.Join(f.want, ", "))
 		}
-	}
-	if d := c.Cluster.Domain; !domainForm.MatchString(d) || len(d) > 253 {
-		return fmt.Errorf("cluster.domain: got %q, want a DNS domain in lower case, without a dot at its end", d)
 	}
 	return nil
 }
@@ -194,12 +236,26 @@ func (c *Config) checkTaints() error {
 
 func (c *Config) checkImages() error {
 	for _, name := range slices.Sorted(maps.Keys(c.Images)) {
-		if name != kubeletImage {
-			return fmt.Errorf("images: got %q, want %s only", name, kubeletImage)
+		if !slices.Contains(imageNames, name) {
+			return fmt.Errorf("images: got %q, want one of %s", name, strings.Join(imageNames, ", "))
+		}
+		if len(c.Images[name]) == 0 || slices.Contains(c.Images[name], "") {
+			return fmt.Errorf("images.%s: got nothing, want a repository", name)
+		}
+		for i, ref := range c.Images[name] {
+			if err := checkSource(ref); err != nil {
+				return fmt.Errorf("images.%s: alternative %d: %w", name, i+1, err)
+			}
 		}
 	}
-	if c.Images[kubeletImage] == "" {
+	if len(c.Images[kubeletImage]) == 0 {
 		return fmt.Errorf("images.%s: got nothing, want a repository", kubeletImage)
+	}
+	if c.etcdMember() && len(c.Images[etcdImage]) == 0 {
+		return fmt.Errorf("images.%s: got nothing, want a repository: options.etcdMember runs it", etcdImage)
 	}
 	return nil
 }
+
+// etcdMember tells whether the node runs etcd as a unit.
+func (c *Config) etcdMember() bool { return c.Options.EtcdMember && c.Role == Controller }

@@ -26,7 +26,7 @@ func load(t testing.TB) *Config {
 
 func TestLoadReadsADirectoryOrAFile(t *testing.T) {
 	c := load(t)
-	if c.Name != "typhoon" || c.Kubernetes != "v1.36.2" || c.Images["kubelet"] != "quay.io/poseidon/kubelet" {
+	if c.Name != "typhoon" || c.Kubernetes != "v1.36.2" || c.Images["kubelet"][0] != "quay.io/poseidon/kubelet" || c.Role != Worker || c.CNI != "none" {
 		t.Errorf("got %+v", c)
 	}
 	if _, err := Load(filepath.Join(typhoon, "bundle.yaml")); err != nil {
@@ -52,7 +52,18 @@ func TestLoadRefusesWhatNoNodeCouldUse(t *testing.T) {
 		"channel as version":         {"kubernetes: v1.36.2", "kubernetes: stable", `kubernetes: got "stable"`},
 		"version without a v":        {"kubernetes: v1.36.2", "kubernetes: 1.36.2", `kubernetes: got "1.36.2"`},
 		"short version":              {"kubernetes: v1.36.2", "kubernetes: v1.36", `kubernetes: got "v1.36"`},
-		"another system":             {"family: fcos", "family: flatcar", `os.family: got "flatcar", want fcos`},
+		"another system":             {"family: fcos", "family: bottlerocket", `bundle.yaml:7:14: os.family: got "bottlerocket", want one of debian, fcos, flatcar`},
+		"another role":               {"kubelet:\n", "role: master\nkubelet:\n", `role: got "master", want one of controller, worker`},
+		"another network":            {"kubelet:\n", "cni: calico\nkubelet:\n", `cni: got "calico"`},
+		"overlapping networks":       {"  dnsServiceIPs: [10.3.0.10]", "  dnsServiceIPs: [10.3.0.10]\n  podCIDRs: [10.2.0.0/15]\n  serviceCIDRs: [10.3.0.0/24]", `bundle.yaml:11:18: cluster.serviceCIDRs[0]: 10.3.0.0/24 overlaps 10.2.0.0/15`},
+		"DNS outside of services":    {"  dnsServiceIPs: [10.3.0.10]", "  dnsServiceIPs: [10.4.0.10]\n  serviceCIDRs: [10.3.0.0/24]", `bundle.yaml:9:19: cluster.dnsServiceIPs[0]: got 10.4.0.10, want an address within`},
+		"network with host bits":     {"  dnsServiceIPs", "  podCIDRs: [10.2.0.1/16]\n  dnsServiceIPs", "want a network such as"},
+		"two networks of one family": {"  dnsServiceIPs", "  podCIDRs: [10.2.0.0/16, 10.5.0.0/16]\n  dnsServiceIPs", "want the other family"},
+		"server with a port":         {"  dnsServiceIPs", "  apiServers: ['a.example:6443']\n  dnsServiceIPs", "cluster.apiServers[0]"},
+		"server twice":               {"  dnsServiceIPs", "  etcdServers: [a.example, a.example]\n  dnsServiceIPs", "twice"},
+		"provider outside (K01)":     {"kubelet:\n", "kubelet:\n  credentialProviders: {directory: /opt/p, providers: [{name: ../sh, matchImages: ['*'], cacheDuration: 1h}]}\n", `got "../sh"`},
+		"provider directory":         {"kubelet:\n", "kubelet:\n  credentialProviders: {directory: /opt, providers: []}\n", `got "/opt"`},
+		"etcd without its image":     {"kubelet:\n", "role: controller\noptions: {etcdMember: true}\nkubelet:\n", "images.etcd: got nothing"},
 		"no DNS address":             {"[10.3.0.10]", "[]", "got 0 addresses"},
 		"four DNS addresses":         {"[10.3.0.10]", "[10.3.0.10, 10.3.0.11, 10.3.0.12, 10.3.0.13]", "got 4 addresses"},
 		"DNS name":                   {"[10.3.0.10]", "[dns.local]", `got "dns.local", want an IP address`},
@@ -71,7 +82,9 @@ func TestLoadRefusesWhatNoNodeCouldUse(t *testing.T) {
 		"taint key":                  {"kubelet:\n", "kubelet:\n  taints: [{key: '', effect: NoSchedule}]\n", "kubelet.taints"},
 		"taint value":                {"kubelet:\n", "kubelet:\n  taints: [{key: a, value: '$(x)', effect: NoSchedule}]\n", "value of a"},
 		"no image":                   {"  kubelet: quay.io/poseidon/kubelet", "  kubelet: ''", "images.kubelet: got nothing"},
-		"an image that nothing runs": {"  kubelet: quay", "  etcd: quay", `images: got "etcd"`},
+		"an image that nothing runs": {"  kubelet: quay", "  hyperkube: quay", `images: got "hyperkube"`},
+		"an image with a line break": {"  kubelet: quay.io/poseidon/kubelet", `  kubelet: ["quay.io/a/b", "quay.io/a\nb"]`, "images.kubelet: alternative 2"},
+		"an image of no registry":    {"  kubelet: quay.io/poseidon/kubelet", "  kubelet: psdn/kubelet", "images.kubelet: alternative 1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			changed := strings.Replace(string(good), tt.old, tt.new, 1)

@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -8,8 +9,8 @@ import (
 
 // Where the files of a bundle are on the node.
 const (
-	unitPath          = "/etc/systemd/system/kubelet.service"
-	imageDropInPath   = "/etc/systemd/system/kubelet.service.d/10-image.conf"
+	unitDir           = "/etc/systemd/system/"
+	unitPath          = unitDir + "kubelet.service"
 	kubeletConfigPath = "/etc/kubernetes/kubelet.yaml"
 	// The manifests are below /etc and not /opt, which is a symbolic link on an
 	// ostree system: a relative link in it would lead elsewhere.
@@ -20,30 +21,37 @@ const (
 // symbolic links into it.
 const storePath = "/var/lib/imgctl"
 
-// kubeletUnit returns kubelet.service: the kubelet in a podman container that
-// shares the host's namespaces, devices and mounts.
+// kubeletUnit returns kubelet.service: the kubelet in a container that shares
+// the host's namespaces, devices and mounts.
 func kubeletUnit(c *Config) ([]byte, error) {
+	f := families[c.OS.Family]
 	var u unit
 	u.section("Unit")
 	u.set("Description", "Kubelet, the node agent of Kubernetes")
 	u.set("Documentation", "https://kubernetes.io/docs/reference/command-line-tools-reference/kubelet/")
-	u.set("Wants", "network-online.target containerd.service rpc-statd.service")
-	u.set("After", "network-online.target containerd.service")
+	u.set("Wants", f.after(dnsUnitName, pullUnitName, "rpc-statd.service"))
+	u.set("After", f.after(dnsUnitName, pullUnitName))
 
 	u.section("Service")
+	u.imageEnvironment()
 	u.exec("ExecStartPre", "", "/usr/bin/mkdir", "--parents",
 		"/etc/cni/net.d", "/etc/kubernetes/manifests", "/opt/cni/bin", "/var/lib/kubelet/volumeplugins", storePath)
 	u.exec("ExecStartPre", "", "/usr/bin/sh", "-c", extractCA)
-	u.exec("ExecStartPre", "-", "/usr/bin/podman", "rm", "--force", "--ignore", "kubelet")
-	// Pulling is a step of its own: only then is the unit not "active" while the
-	// image is still missing. An image that is there is never asked for again.
-	u.exec("ExecStartPre", "", "/usr/bin/sh", "-c", `podman image exists "$KUBELET_IMAGE" || exec podman pull --quiet "$KUBELET_IMAGE"`)
-	u.exec("ExecStart", "", slices.Concat(podmanRun(), []word{imageVariable}, kubeletFlags(c))...)
-	u.exec("ExecStop", "-", "/usr/bin/podman", "stop", "kubelet")
+	u.exec("ExecStartPre", "-", f.remove("kubelet")...)
+	run := slices.Concat(kubeletRun(c), []word{imageVariable}, kubeletFlags(c))
+	if f.docker() {
+		// The container is the daemon's child and not the unit's: what the unit
+		// follows is its log, which ends when it does.
+		u.exec("ExecStartPre", "", run...)
+		u.exec("ExecStart", "", f.command("logs", "--follow", "kubelet")...)
+	} else {
+		u.exec("ExecStart", "", run...)
+	}
+	u.exec("ExecStop", "-", f.command("stop", "kubelet")...)
+	u.exec("ExecStopPost", "-", f.remove("kubelet")...)
 	u.set("Delegate", "yes")
 	u.set("Restart", "always")
 	u.set("RestartSec", "10")
-	u.set("TimeoutStartSec", "10min") // the pull counts, and the default of 90 s is short for it
 
 	u.section("Install")
 	u.set("WantedBy", "multi-user.target")
@@ -55,33 +63,53 @@ func kubeletUnit(c *Config) ([]byte, error) {
 const extractCA = `sed -n "s/^ *certificate-authority-data: *//p" /etc/kubernetes/kubeconfig | base64 -d > /etc/kubernetes/ca.crt.new` +
 	` && test -s /etc/kubernetes/ca.crt.new && mv /etc/kubernetes/ca.crt.new /etc/kubernetes/ca.crt`
 
-// podmanRun returns the command up to the image.
-//
-// SELinux: ":z" gives a directory the label that every container may use, for
-// what pods mount too. There is no ":Z", which would lock those pods out. What
-// belongs to the host keeps its label; a privileged container may read it.
-func podmanRun() []word {
-	args := []word{"/usr/bin/podman", "run", "--name=kubelet", "--pull=never", "--log-driver=k8s-file", "--privileged", "--pid=host", "--network=host"}
-	for _, volume := range []string{
-		"/etc/cni/net.d:/etc/cni/net.d:ro,z",
-		"/etc/kubernetes:/etc/kubernetes:ro,z",
-		"/etc/machine-id:/etc/machine-id:ro",
-		"/etc/selinux:/etc/selinux", // lets the kubelet see that SELinux is on, to mount volumes with labels
-		"/lib/modules:/lib/modules:ro",
-		"/opt/cni/bin:/opt/cni/bin:z",
-		"/run:/run",
-		"/sys/fs/cgroup:/sys/fs/cgroup",
-		"/sys/fs/selinux:/sys/fs/selinux",
-		"/usr/lib/os-release:/etc/os-release:ro",
-		"/var/lib/containerd:/var/lib/containerd",
-		storePath + ":" + storePath + ":ro", // the files above are links into it
-		"/var/lib/kubelet:/var/lib/kubelet:rshared,z",
-		"/var/log:/var/log",
-		"/var/run/lock:/var/run/lock:z",
-	} {
-		args = append(args, word("--volume="+volume))
+// kubeletRun returns the command up to the image.
+func kubeletRun(c *Config) []word {
+	f := families[c.OS.Family]
+	args := f.command("run", "--name=kubelet", "--pull=never")
+	if f.docker() {
+		args = append(args, "--detach")
+	} else {
+		args = append(args, "--log-driver=k8s-file")
+	}
+	args = append(args, "--privileged", "--pid=host", "--network=host")
+	for _, m := range kubeletMounts(c) {
+		args = append(args, f.volume(m))
 	}
 	return args
+}
+
+// kubeletMounts returns what of the host the kubelet sees. A privileged
+// container may read what keeps its label. There is no /var/lib/cni: the
+// container runtime calls the plugins that write there.
+func kubeletMounts(c *Config) []mount {
+	mounts := []mount{
+		{from: "/etc/cni/net.d", options: "ro", shared: true},
+		{from: "/etc/kubernetes", options: "ro", shared: true},
+		{from: "/etc/machine-id", options: "ro"},
+		{from: "/etc/resolv.conf", options: "ro"},
+		{from: "/lib/modules", options: "ro"},
+		{from: "/opt/cni/bin", shared: true},
+		{from: "/run"},
+		{from: "/sys/fs/cgroup"},
+		{from: "/usr/lib/os-release", to: "/etc/os-release", options: "ro"},
+		{from: "/var/lib/containerd"},
+		{from: storePath, options: "ro"}, // the files above are links into it
+		{from: "/var/lib/kubelet", options: "rshared", shared: true},
+		{from: "/var/log"},
+	}
+	if families[c.OS.Family].selinux {
+		// The kubelet sees that SELinux is on, and mounts volumes with labels.
+		mounts = append(mounts, mount{from: "/etc/selinux"}, mount{from: "/sys/fs/selinux"}, mount{from: "/var/run/lock", shared: true})
+	}
+	if p := c.Kubelet.CredentialProviders; p != nil {
+		mounts = append(mounts, mount{from: p.Directory, options: "ro"})
+	}
+	for i := range mounts {
+		mounts[i].to = cmp.Or(mounts[i].to, mounts[i].from)
+	}
+	slices.SortFunc(mounts, func(a, b mount) int { return strings.Compare(a.from, b.from) })
+	return mounts
 }
 
 // kubeletFlags returns what only a flag can say; all else is in the
@@ -92,21 +120,33 @@ func kubeletFlags(c *Config) []word {
 		"--config=" + kubeletConfigPath,
 		"--kubeconfig=/var/lib/kubelet/kubeconfig",
 	}
-	if labels := c.Kubelet.NodeLabels; len(labels) > 0 {
-		var pairs []string
-		for _, key := range slices.Sorted(maps.Keys(labels)) {
-			pairs = append(pairs, key+"="+labels[key])
-		}
-		flags = append(flags, word("--node-labels="+strings.Join(pairs, ",")))
+	if p := c.Kubelet.CredentialProviders; p != nil {
+		flags = append(flags, word("--image-credential-provider-bin-dir="+p.Directory), "--image-credential-provider-config="+credentialPath)
 	}
-	return flags
+	var pairs []string
+	for key, value := range c.nodeLabels() {
+		pairs = append(pairs, key+"="+value)
+	}
+	slices.Sort(pairs)
+	return append(flags, word("--node-labels="+strings.Join(pairs, ",")))
 }
 
-// imageDropIn returns 10-image.conf, which says which image kubelet.service
-// runs. A drop-in with a later name overrides it.
-func imageDropIn(ref string) ([]byte, error) {
-	var u unit
-	u.section("Service")
-	u.environment("KUBELET_IMAGE", ref)
-	return u.bytes()
+// nodeLabels returns the label that tells the roles apart, and the bundle's own.
+func (c *Config) nodeLabels() map[string]string {
+	labels := map[string]string{"node.kubernetes.io/node": ""}
+	if c.Role == Controller {
+		labels = map[string]string{"node.kubernetes.io/controller": "true"}
+	}
+	maps.Copy(labels, c.Kubelet.NodeLabels)
+	return labels
+}
+
+// taints returns the taint that keeps ordinary pods off a controller, and the bundle's own.
+func (c *Config) taints() []Taint {
+	const key = "node-role.kubernetes.io/controller"
+	own := slices.ContainsFunc(c.Kubelet.Taints, func(t Taint) bool { return t.Key == key })
+	if c.Role != Controller || own {
+		return c.Kubelet.Taints
+	}
+	return append([]Taint{{Key: key, Effect: "NoSchedule"}}, c.Kubelet.Taints...)
 }

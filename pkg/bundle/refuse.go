@@ -37,10 +37,12 @@ var placeholders = []*regexp.Regexp{
 	regexp.MustCompile(`REPLACE_?ME|CHANGE_?ME|TODO|FIXME`),
 }
 
-// placeholder reports what was left to fill in (CATALOGUE K06). The variable
-// that a unit expands at start is none.
+// placeholder reports what was left to fill in (CATALOGUE K06). The variables
+// that a unit expands at start are none.
 func placeholder(body []byte) error {
-	body = bytes.ReplaceAll(body, []byte(imageVariable), nil)
+	for _, v := range variables {
+		body = bytes.ReplaceAll(body, []byte(v), nil)
+	}
 	for _, form := range placeholders {
 		if at := form.FindIndex(body); at != nil {
 			return fmt.Errorf("line %d: the placeholder %.80q was not filled in", line(body, at[0]), body[at[0]:at[1]])

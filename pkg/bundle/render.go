@@ -12,7 +12,7 @@ import (
 
 // Render returns the files of the bundle.
 //
-// pin is asked for every image, with the reference that c has for it, and
+// pin is asked for every image, with the first reference that c has for it, and
 // answers with repository@sha256:…. An answer without a digest fails the
 // render, and so does one that names another digest than the reference did, a
 // tag or a placeholder that is left in any file, and anything that looks like a
@@ -44,10 +44,10 @@ func render(c *Config, pin func(ref string) (string, error)) (Tree, error) {
 	return t, t.check()
 }
 
-func pinAll(refs map[string]string, pin func(ref string) (string, error)) (map[string]string, error) {
-	images := make(map[string]string, len(refs))
-	for _, name := range slices.Sorted(maps.Keys(refs)) {
-		ref := refs[name]
+func pinAll(sources map[string]Sources, pin func(ref string) (string, error)) (map[string]string, error) {
+	images := make(map[string]string, len(sources))
+	for _, name := range slices.Sorted(maps.Keys(sources)) {
+		ref := sources[name][0]
 		pinned, err := pin(ref)
 		if err != nil {
 			return nil, fmt.Errorf("pin image %s: %w", name, err)
@@ -65,20 +65,13 @@ func pinAll(refs map[string]string, pin func(ref string) (string, error)) (map[s
 
 // renderFiles returns the bodies of all files by path.
 func renderFiles(c *Config, images map[string]string) (map[string][]byte, error) {
-	files := make(map[string][]byte)
-	for _, f := range []struct {
-		path string
-		make func() ([]byte, error)
-	}{
-		{unitPath, func() ([]byte, error) { return kubeletUnit(c) }},
-		{imageDropInPath, func() ([]byte, error) { return imageDropIn(images[kubeletImage]) }},
-		{kubeletConfigPath, func() ([]byte, error) { return kubeletConfig(c) }},
-	} {
-		body, err := f.make()
+	files := imageFiles(c, images)
+	for path, render := range c.renderers() {
+		body, err := render(c)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", f.path, err)
+			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		files[f.path] = body
+		files[path] = body
 	}
 	manifests, err := plane.Rights(false)
 	if err != nil {
@@ -88,4 +81,32 @@ func renderFiles(c *Config, images map[string]string) (map[string][]byte, error)
 		files[manifestsPath+name] = body
 	}
 	return files, nil
+}
+
+// renderers returns what makes the node's own files, by path.
+func (c *Config) renderers() map[string]func(*Config) ([]byte, error) {
+	files := map[string]func(*Config) ([]byte, error){
+		unitPath:                        kubeletUnit,
+		kubeletConfigPath:               kubeletConfig,
+		unitDir + pullUnitName:          pullUnit,
+		unitDir + dnsUnitName:           waitForDNSUnit,
+		unitDir + "delete-node.service": deleteNodeUnit,
+		deleteNodePath:                  deleteNodeScript,
+		unitDir + "imgctl-pull.service": updateUnit,
+		unitDir + "imgctl-pull.timer":   updateTimer,
+	}
+	if c.Kubelet.CredentialProviders != nil {
+		files[credentialPath] = credentialConfig
+	}
+	if families[c.OS.Family].docker() {
+		files[unitDir+"docker.service.d/10-kubernetes.conf"] = dockerDropIn
+	}
+	if c.Role == Controller {
+		files[unitDir+"bootstrap.service"] = bootstrapUnit
+		files[applyPath] = applyScript
+	}
+	if c.etcdMember() {
+		files[unitDir+"etcd-member.service"] = etcdUnit
+	}
+	return files
 }

@@ -54,14 +54,20 @@ func TestRenderGivesTheFilesOfANode(t *testing.T) {
 		"/etc/kubernetes/bootstrap/bootstrap-node.yaml 0644 0:0",
 		"/etc/kubernetes/bootstrap/cluster-info-reader.yaml 0644 0:0",
 		"/etc/kubernetes/bootstrap/kubelet-delete.yaml 0644 0:0",
+		"/etc/kubernetes/delete-node.sh 0644 0:0",
+		"/etc/kubernetes/images.env 0644 0:0",
 		"/etc/kubernetes/kubelet.yaml 0644 0:0",
+		"/etc/systemd/system/delete-node.service 0644 0:0",
+		"/etc/systemd/system/imgctl-pull.service 0644 0:0",
+		"/etc/systemd/system/imgctl-pull.timer 0644 0:0",
 		"/etc/systemd/system/kubelet.service 0644 0:0",
-		"/etc/systemd/system/kubelet.service.d/10-image.conf 0644 0:0",
+		"/etc/systemd/system/pull-images.service 0644 0:0",
+		"/etc/systemd/system/wait-for-dns.service 0644 0:0",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	if got, want := body(t, tree, imageDropInPath), "[Service]\nEnvironment=KUBELET_IMAGE=quay.io/poseidon/kubelet@"+digest+"\n"; got != want {
+	if got, want := body(t, tree, imagesPath), "KUBELET_IMAGE=quay.io/poseidon/kubelet@"+digest+"\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if tree.Name != "typhoon" || tree.Version != "v1.36.2" || tree.Images["kubelet"] != "quay.io/poseidon/kubelet@"+digest {
@@ -134,7 +140,7 @@ func TestRenderWantsADigestForEveryImage(t *testing.T) {
 
 func TestRenderKeepsADigestThatTheBundleNames(t *testing.T) {
 	c := load(t)
-	c.Images = map[string]string{"kubelet": "quay.io/poseidon/kubelet@" + digest}
+	c.Images = map[string]Sources{"kubelet": {"quay.io/poseidon/kubelet@" + digest}}
 	if _, err := Render(c, func(ref string) (string, error) { return ref, nil }); err != nil {
 		t.Error(err)
 	}

@@ -3,6 +3,7 @@ package bundle
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -53,7 +54,7 @@ func (u *unit) exec(key, prefix string, args ...word) {
 			return
 		}
 		switch {
-		case i > 0 && len(args) > 6 && (a == imageVariable || strings.HasPrefix(string(a), "--")):
+		case i > 0 && len(args) > 6 && (slices.Contains(variables, a) || strings.HasPrefix(string(a), "--")):
 			u.buf.WriteString(" \\\n  ") // a flag a line, so that a difference shows which
 		case i > 0:
 			u.buf.WriteByte(' ')
@@ -75,15 +76,21 @@ func (u *unit) bytes() ([]byte, error) { return bytes.Clone(u.buf.Bytes()), u.er
 // word is one argument of a command line, as the command is to get it.
 type word string
 
-// imageVariable is the one word that systemd is to expand. The variable is set
-// by a drop-in, so that an operator can override it with another.
-const imageVariable word = "${KUBELET_IMAGE}"
+// The words that systemd is to expand. imagesPath sets the first two, a file of
+// the machine's own the last.
+const (
+	imageVariable  word = "${KUBELET_IMAGE}"
+	etcdVariable   word = "${ETCD_IMAGE}"
+	bundleVariable word = "${BUNDLE}"
+)
+
+var variables = []word{imageVariable, etcdVariable, bundleVariable}
 
 // exec returns the word as a command line must spell it: what would be a
 // specifier or a variable is doubled, and white space, quotes and backslashes
 // are put between quotes.
 func (w word) exec() string {
-	if w == imageVariable {
+	if slices.Contains(variables, w) {
 		return string(w)
 	}
 	return quote(strings.ReplaceAll(string(w), "$", "$$"))

@@ -70,12 +70,12 @@ func kubeletService(t testing.TB, c *Config) map[string][]string {
 func TestTheUnitSaysWhatWasMeant(t *testing.T) {
 	u := kubeletService(t, load(t))
 	for key, want := range map[string][]string{
-		"Unit.Wants":              {"network-online.target containerd.service rpc-statd.service"},
-		"Unit.After":              {"network-online.target containerd.service"},
+		"Unit.Wants":              {"network-online.target containerd.service wait-for-dns.service pull-images.service rpc-statd.service"},
+		"Unit.After":              {"network-online.target containerd.service wait-for-dns.service pull-images.service"},
+		"Service.EnvironmentFile": {"/etc/kubernetes/images.env", "-/etc/kubernetes/images.override.env"},
 		"Service.Delegate":        {"yes"},
 		"Service.Restart":         {"always"},
 		"Service.RestartSec":      {"10"},
-		"Service.TimeoutStartSec": {"10min"},
 		"Service.ExecStop":        {"-/usr/bin/podman stop kubelet"},
 		"Install.WantedBy":        {"multi-user.target"},
 	} {
@@ -84,14 +84,15 @@ func TestTheUnitSaysWhatWasMeant(t *testing.T) {
 		}
 	}
 	pre := u["Service.ExecStartPre"]
-	if len(pre) != 4 {
-		t.Fatalf("got %d steps, want 4", len(pre))
+	if len(pre) != 3 {
+		t.Fatalf("got %d steps, want 3", len(pre))
 	}
 	if got, want := words(pre[1]), []string{"/usr/bin/sh", "-c", extractCA}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
+	u = settings(t, body(t, rendered(t, load(t)), unitDir+pullUnitName))
 	pull := `podman image exists "$KUBELET_IMAGE" || exec podman pull --quiet "$KUBELET_IMAGE"`
-	if got, want := words(pre[3]), []string{"/usr/bin/sh", "-c", pull}; !slices.Equal(got, want) {
+	if got, want := words(u["Service.ExecStart"][0]), []string{"/usr/bin/sh", "-c", pull}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -171,7 +172,7 @@ func TestLabelsAndTaintsReachTheKubelet(t *testing.T) {
 	c.Kubelet.Taints = []Taint{{Key: "node-role.kubernetes.io/controller", Effect: "NoSchedule"}}
 	tree := rendered(t, c)
 	args := words(settings(t, body(t, tree, unitPath))["Service.ExecStart"][0])
-	if want := "--node-labels=example.org/a=,node.kubernetes.io/controller=true"; args[len(args)-1] != want {
+	if want := "--node-labels=example.org/a=,node.kubernetes.io/controller=true,node.kubernetes.io/node="; args[len(args)-1] != want {
 		t.Errorf("got %s, want %s", args[len(args)-1], want)
 	}
 	var k kubeletv1beta1.KubeletConfiguration
@@ -181,9 +182,12 @@ func TestLabelsAndTaintsReachTheKubelet(t *testing.T) {
 	if len(k.RegisterWithTaints) != 1 || k.RegisterWithTaints[0].ToString() != "node-role.kubernetes.io/controller:NoSchedule" {
 		t.Errorf("got %v", k.RegisterWithTaints)
 	}
-	c.Kubelet.NodeLabels = nil
-	if args := words(kubeletService(t, c)["Service.ExecStart"][0]); strings.HasPrefix(args[len(args)-1], "--node-labels") {
-		t.Errorf("got %s without any label", args[len(args)-1])
+	c.Kubelet.NodeLabels, c.Kubelet.Taints, c.Role = nil, nil, Controller
+	if args := words(kubeletService(t, c)["Service.ExecStart"][0]); args[len(args)-1] != "--node-labels=node.kubernetes.io/controller=true" {
+		t.Errorf("got %s for a controller", args[len(args)-1])
+	}
+	if got := c.taints(); len(got) != 1 || got[0].Key != "node-role.kubernetes.io/controller" {
+		t.Errorf("got %v for a controller", got)
 	}
 }
 
@@ -211,7 +215,7 @@ func checkWord(t *testing.T, w string) {
 	if len(s) != 2 || len(s["Service.ExecStart"]) != 1 || len(s["Service.Environment"]) != 1 {
 		t.Fatalf("%q: became other settings: %q", w, s)
 	}
-	if w == string(imageVariable) {
+	if slices.Contains(variables, word(w)) {
 		return
 	}
 	if got, want := words(s["Service.ExecStart"][0]), []string{"/bin/echo", w, "end"}; !slices.Equal(got, want) {

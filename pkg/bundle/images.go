@@ -1,0 +1,120 @@
+package bundle
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/imgctl/imgctl/pkg/bundle/content"
+)
+
+// The one place that says which images the units of a machine run.
+//
+// It is a file and not a drop-in, since a drop-in belongs to one unit and the
+// others would keep asking the registry that is gone. What the machine's own
+// file sets wins; systemd reads the files in order. Environment= in a drop-in
+// does not: systemd lets a file win over that, whatever the order.
+const (
+	imagesPath       = "/etc/kubernetes/images.env"
+	imagesChoicePath = "/etc/kubernetes/images.override.env" // the machine's own, or a link to one of these:
+	imagesOtherPath  = "/etc/kubernetes/images.d/"           // one file for each registry that has the same bytes
+)
+
+// imageFiles returns the files that name the images, by path.
+func imageFiles(c *Config, images map[string]string) map[string][]byte {
+	files := map[string][]byte{imagesPath: imageLines(images)}
+	for registry, others := range alternatives(c, images) {
+		files[imagesOtherPath+registry+".env"] = imageLines(others)
+	}
+	return files
+}
+
+// imageLines needs no quotes: a pinned reference holds nothing that would want them.
+func imageLines(images map[string]string) []byte {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(images)) {
+		fmt.Fprintf(&b, "%s=%s\n", imageName(name), images[name])
+	}
+	return []byte(b.String())
+}
+
+// imageName is the variable of an image: KUBE_APISERVER_IMAGE.
+func imageName(name string) string {
+	return strings.ToUpper(strings.ReplaceAll(name, "-", "_")) + "_IMAGE"
+}
+
+// alternatives returns the images that another registry has than the first, by
+// registry and name. The digest is the same one: it is what makes them the same image.
+func alternatives(c *Config, images map[string]string) map[string]map[string]string {
+	found := make(map[string]map[string]string)
+	for name, sources := range c.Images {
+		_, digest, _ := strings.Cut(images[name], "@")
+		for _, source := range sources[1:] {
+			repository := repositoryOf(source)
+			registry, _, _ := strings.Cut(repository, "/")
+			if found[registry] == nil {
+				found[registry] = make(map[string]string)
+			}
+			if found[registry][name] == "" {
+				found[registry][name] = repository + "@" + digest
+			}
+		}
+	}
+	return found
+}
+
+// sourceForm is a repository, perhaps with a tag, perhaps with a digest.
+var sourceForm = regexp.MustCompile(`^(.+?)(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?$`)
+
+// repositoryOf returns a source without its tag and digest.
+func repositoryOf(source string) string {
+	m := sourceForm.FindStringSubmatch(source)
+	if m == nil {
+		return source
+	}
+	return m[1]
+}
+
+// checkSource reports why source names no image in full.
+func checkSource(source string) error {
+	if err := content.CheckPinned(repositoryOf(source) + "@sha256:" + strings.Repeat("0", 64)); err != nil {
+		return fmt.Errorf("got %q, want registry and repository in full, in lower case, perhaps with a tag or a digest", source)
+	}
+	return nil
+}
+
+// imageEnvironment makes a unit read which images there are.
+func (u *unit) imageEnvironment() {
+	u.set("EnvironmentFile", imagesPath)
+	u.set("EnvironmentFile", "-"+imagesChoicePath)
+}
+
+// pullUnit returns the unit that pulls what the others run. They never pull, so
+// that none is "active" while its image is missing, and a slow registry is not
+// killed by the time-out of a unit that has other things to do.
+//
+// It does not remain active: each start of a unit that wants it runs it again,
+// and an image that is there is never asked for again. The others want it and do
+// not require it, or one failure at boot would keep them from being restarted.
+func pullUnit(c *Config) ([]byte, error) {
+	f := families[c.OS.Family]
+	var u unit
+	u.section("Unit")
+	u.set("Description", "Pull the images that this machine's units run")
+	u.set("Wants", "network-online.target wait-for-dns.service")
+	u.set("After", f.after("wait-for-dns.service"))
+	u.section("Service")
+	u.set("Type", "oneshot")
+	u.imageEnvironment()
+	names := []string{kubeletImage}
+	if c.etcdMember() {
+		names = append(names, etcdImage)
+	}
+	for _, name := range names {
+		u.exec("ExecStart", "", "/usr/bin/sh", "-c", word(f.pull(imageName(name))))
+	}
+	u.set("TimeoutStartSec", "15min")
+	return u.bytes()
+}
