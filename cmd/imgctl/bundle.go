@@ -60,7 +60,10 @@ func (c *bundleRenderCmd) run() error {
 	if err != nil {
 		return err
 	}
-	tree, err := bundle.Render(config, func(string) (string, error) { return ref.Repository + "@" + ref.Digest.String(), nil })
+	for _, w := range config.Warnings() {
+		c.printer().line("warning", "%s", w)
+	}
+	tree, err := bundle.Render(config, config.Pin(ref.Repository+"@"+ref.Digest.String()))
 	if err != nil {
 		return err
 	}

@@ -206,7 +206,7 @@ func makeBundle(ctx context.Context, r *release, config *bundle.Config, image *p
 		return nil, hint(usage(errors.New("a bundle needs an image that nodes can pull: every destination is a directory")),
 			"add a repository on a registry to destinations, or leave bundles out")
 	}
-	tree, err := bundle.Render(config, func(string) (string, error) { return pinned, nil })
+	tree, err := bundle.Render(config, config.Pin(pinned))
 	if err != nil {
 		return nil, err
 	}

@@ -118,3 +118,17 @@ func pullUnit(c *Config) ([]byte, error) {
 	u.set("TimeoutStartSec", "15min")
 	return u.bytes()
 }
+
+// Pin returns what [Render] asks: the kubelet is kubelet, which was just made or
+// verified, and every other image is what the bundle itself says by digest.
+func (c *Config) Pin(kubelet string) func(ref string) (string, error) {
+	return func(ref string) (string, error) {
+		if ref == c.Images[kubeletImage][0] {
+			return kubelet, nil
+		}
+		if _, digest, ok := strings.Cut(ref, "@"); ok {
+			return repositoryOf(ref) + "@" + digest, nil
+		}
+		return "", fmt.Errorf("%s has no digest: write repository@sha256:… in bundle.yaml", ref)
+	}
+}
