@@ -35,6 +35,7 @@ var rooms = map[string][]string{
 	"pkg/bundle/unit":     {"net/http", "k8s.io/", "google/go-containerregistry", "spf13/cobra", module},
 	"pkg/bundle/owners":   {module, "k8s.io/", "net/http", "google/go-containerregistry", "sigstore/", "spf13/cobra"},
 	"pkg/bundle/plane":    {"net/http", "client-go", "google/go-containerregistry/pkg/v1/remote", "sigstore/", "spf13/cobra", module + "pkg/oci"},
+	"pkg/bundle/lint":     {"net/http", "google/go-containerregistry", "sigstore/", "spf13/cobra", module + "pkg/oci"},
 	"pkg/bootstrap":       {"pkg/v1/remote", "sigstore/", "moby/buildkit", "spf13/cobra", module + "pkg/oci", "client-go/kubernetes", "cluster-bootstrap"},
 	"pkg/bootstrap/seal":  {"net/http", "k8s.io/", "sigstore/", "pkg/v1/remote", "spf13/cobra"},
 	"pkg/node":            {"k8s.io/", "sigstore/cosign", "moby/buildkit", "spf13/cobra", module + "pkg/sign", module + "pkg/build"},

@@ -41,7 +41,7 @@ func newBundle(a *app) *cobra.Command {
 	f := render.Flags()
 	f.StringVarP(&c.out, "output", "o", "", "directory that is written; it must not exist")
 	f.StringVar(&c.image, "image", "", "`reference` with a digest that the kubelet is pinned to")
-	cmd.AddCommand(render, newBundleAudit(a))
+	cmd.AddCommand(render, newBundleAudit(a), newBundleLint(a))
 	return cmd
 }
 

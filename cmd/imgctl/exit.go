@@ -63,7 +63,7 @@ var exitCodes = []exitCode{
 	{exitChanged, "changed", "a tag points at other bytes than it should, or an API server says something else when it is asked again"},
 	{exitUnsigned, "unsigned", "everybody answered and there is no signature"},
 	{exitWrongSigner, "wrong-signer", "there are signatures, none by a signer that the policy names or under the token"},
-	{exitPolicy, "policy", "the policy does not admit it: no rule, an attestation missing; the gates of a spec do not admit the image; or a cluster-info says what it must not"},
+	{exitPolicy, "policy", "the policy does not admit it: no rule, an attestation missing; the gates of a spec do not admit the image; lint finds an error in a bundle; or a cluster-info says what it must not"},
 	{exitExpired, "expired", "signed metadata or a token is past its date, or metadata older than what was seen before"},
 	{exitUnsafe, "unsafe", "an archive or bundle has an entry that is not safe to write"},
 	{exitInterrupted, "interrupted", "Ctrl-C or SIGTERM; run the same command again to go on"},

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/mod/semver"
 )
 
 // tables has one file a minor, made by tools/kubeflags; see its second line for the columns.
@@ -53,14 +55,22 @@ func load(component, version string) (*table, error) {
 	if !slices.Contains(components, component) {
 		return nil, fmt.Errorf("no table of the flags of %q, only of %s", component, strings.Join(components, ", "))
 	}
-	v, err := parseVersion(version)
-	if err != nil {
+	if err := Known(version); err != nil {
 		return nil, err
 	}
-	if !slices.Contains(Minors(), v.minorName()) {
-		return nil, fmt.Errorf("no table of the flags of Kubernetes %s, only of %s", v.minorName(), strings.Join(Minors(), ", "))
+	return read(component, semver.MajorMinor(version))
+}
+
+// Known reports why [Check] cannot judge command lines of a version of Kubernetes.
+func Known(version string) error {
+	v, err := parseVersion(version)
+	if err != nil {
+		return err
 	}
-	return read(component, v.minorName())
+	if !slices.Contains(Minors(), v.minorName()) {
+		return fmt.Errorf("no table of the flags of Kubernetes %s, only of %s", v.minorName(), strings.Join(Minors(), ", "))
+	}
+	return nil
 }
 
 // read parses the lines of a component; minor is one of [Minors].
