@@ -50,6 +50,22 @@ func TestCheckFindsWhatAComponentWouldNotTake(t *testing.T) {
 	}
 }
 
+// What the neighbouring tables have says when a flag went or came.
+func TestFlagsOfOtherVersionsAreNamed(t *testing.T) {
+	for _, tt := range []struct{ component, version, arg, want string }{
+		{"kubelet", "v1.37.1", "--containerd=/x", "removed in 1.37"},
+		{"kube-controller-manager", v136, "--concurrent-disruption-syncs=5", "new in 1.37"},
+	} {
+		found := Check(tt.component, tt.version, []string{tt.arg})
+		if len(found) != 1 || found[0].Severity != Error || !strings.HasSuffix(found[0].Message, tt.want) {
+			t.Errorf("%s %s %s: got %+v, want %s", tt.component, tt.version, tt.arg, found, tt.want)
+		}
+	}
+	if found := Check("kube-controller-manager", "v1.37.1", []string{"--concurrent-disruption-syncs=5"}); len(found) > 0 {
+		t.Errorf("got %+v", found)
+	}
+}
+
 func TestFlagsThatCollectMayBeGivenTwice(t *testing.T) {
 	for component, args := range map[string][]string{
 		"kube-apiserver":          {"--service-account-key-file=/a", "--service-account-key-file=/b", "--tls-sni-cert-key=a,b", "--tls-sni-cert-key=c,d"},
