@@ -74,10 +74,6 @@ func (l *linter) fail(line int, message, hint string) {
 	l.report(Finding{l.file, line, flags.Error, message, hint})
 }
 
-func (l *linter) warn(line int, message, hint string) {
-	l.report(Finding{l.file, line, flags.Warning, message, hint})
-}
-
 // container is what a unit or a manifest starts.
 type container struct {
 	file    string
