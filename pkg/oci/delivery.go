@@ -61,6 +61,11 @@ func (c *Client) deliveries(r Release, shared *common, to []Destination) ([]*del
 	if len(to) == 0 {
 		return nil, fmt.Errorf("publish %s: no destination", ship.root.digest())
 	}
+	if r.From != nil {
+		for _, b := range sources(slices.Concat(ship.content...)) {
+			c.shelf.note(r.From, b.desc.Digest)
+		}
+	}
 	ds := make([]*delivery, len(to))
 	names := make(map[string]bool)
 	for i, dest := range to {
