@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -99,23 +98,34 @@ func tableText(cells map[string][]string) string {
 	return b.String()
 }
 
-// documented is the first table of docs/interop.md.
-func documented(t *testing.T) string {
+// interopPage is docs/interop.md.
+func interopPage(t *testing.T) string {
 	t.Helper()
 	root, err := peers.Root()
 	if err != nil {
 		t.Fatal(err)
 	}
-	page, err := os.ReadFile(filepath.Join(root, "docs/interop.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(page), "\n| |")
+	return string(readFile(t, filepath.Join(root, "docs/interop.md")))
+}
+
+// documented is its first table.
+func documented(t *testing.T) string {
+	t.Helper()
+	_, rest, _ := strings.Cut(interopPage(t), "\n| |")
 	table, _, found := strings.Cut("| |"+rest, "\n\n")
 	if !found {
 		t.Fatal("docs/interop.md: no table")
 	}
 	return table + "\n"
+}
+
+// The page names the versions of which its table speaks.
+func TestInteropPageNamesTheVersions(t *testing.T) {
+	for _, r := range []peers.Recipe{peers.Cosign2(), peers.Cosign3(), peers.Crane(), peers.Oras(""), peers.Regctl(), peers.Distribution()} {
+		if _, version, ok := strings.Cut(r.Name, " v"); !ok || !strings.Contains(interopPage(t), " "+version) {
+			t.Errorf("docs/interop.md: no version of %s", r.Name)
+		}
+	}
 }
 
 // ref is what a row is about, by digest, as it was released below prefix.
