@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
@@ -35,6 +36,12 @@ type delivery struct {
 	early   bool                  // attachments may come before what they refer to
 	steps   []Step
 	tickets map[v1.Hash]*ticket // for the missing blobs; from prepare on
+
+	aside    *errgroup.Group // what goes on beside all else until the check has passed; from bring on
+	asideCtx context.Context
+	giveUp   context.CancelFunc
+
+	overwritten atomic.Bool // others wrote over a tag while it settled
 
 	mu      sync.Mutex // guards what follows, while something is brought
 	receipt Receipt
