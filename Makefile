@@ -27,8 +27,9 @@ fmt: ## Is every file formatted?
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
 
 .PHONY: vet
-vet: ## go vet, also of the end-to-end tests and, with a C compiler, of PKCS #11
+vet: ## go vet, also of the end-to-end tests, of every key service and, with a C compiler, of PKCS #11
 	$(GO) vet ./...
+	$(GO) vet -tags 'kms_aws kms_azure kms_gcp kms_hashivault' ./pkg/sign
 	$(GO) vet -tags 'e2e measure' ./e2e
 	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ]; then echo "$(GO) vet -tags pkcs11 ./pkg/sign"; $(GO) vet -tags pkcs11 ./pkg/sign; \
 	else echo "go vet -tags pkcs11: not run, no C compiler"; fi

@@ -19,8 +19,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/imgctl/imgctl/internal/deb"
-	"github.com/imgctl/imgctl/internal/download"
-	"github.com/imgctl/imgctl/internal/peers"
 	"github.com/imgctl/imgctl/internal/vm"
 )
 
@@ -110,33 +108,11 @@ func kernel(t *testing.T) (image string, modules []vm.File) {
 
 func fetchKernel(t *testing.T) string {
 	t.Helper()
-	root, err := peers.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyring, err := os.ReadFile(filepath.Join(root, "images/kubelet/debian-archive-keyring.gpg"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	base := os.Getenv("IMGCTL_ARCHIVE")
-	if base == "" {
-		base = deb.Configured("/")[deb.Main]
-	}
-	archive := &deb.Archive{Download: &download.Client{}, Base: base, Keyring: keyring}
-	suite, err := archive.Suite(t.Context(), "trixie", "arm64")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := newestKernel(suite.Packages["arm64"])
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("kernel %s %s", p.Name, p.Version)
-	file, err := archive.Fetch(t.Context(), p.File())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return file
+	return fetchDebian(t, "trixie", "arm64", func(ix *deb.Index) ([]deb.Package, error) {
+		p, err := newestKernel(ix)
+		t.Logf("kernel %s %s", p.Name, p.Version)
+		return []deb.Package{p}, err
+	})[0]
 }
 
 func newestKernel(ix *deb.Index) (deb.Package, error) {

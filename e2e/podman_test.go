@@ -3,17 +3,9 @@
 package e2e
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,8 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
+	"github.com/imgctl/imgctl/internal/imgtest"
 	"github.com/imgctl/imgctl/internal/peers"
 	"github.com/imgctl/imgctl/pkg/build"
 )
@@ -214,20 +206,9 @@ func (p *podman) unmount() error {
 // test only, and returns the CA's file and the address.
 func serveTLS(t *testing.T) (ca, addr string) {
 	t.Helper()
-	now := time.Now()
-	template := func(name string) *x509.Certificate {
-		return &x509.Certificate{SerialNumber: big.NewInt(now.UnixNano()), Subject: pkix.Name{CommonName: name},
-			NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour), BasicConstraintsValid: true}
-	}
-	root := template("CA of one test")
-	root.IsCA, root.KeyUsage = true, x509.KeyUsageCertSign
-	caCert, caKey := certificate(t, root, nil, nil)
-	leaf := template("server")
-	leaf.SerialNumber.Add(leaf.SerialNumber, big.NewInt(1))
-	leaf.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
-	leaf.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	cert, key := certificate(t, leaf, caCert, caKey)
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{cert.Raw}, PrivateKey: key}}})
+	authority := imgtest.NewAuthority(t, t.TempDir())
+	cert, _, _ := authority.Issue(t, "server", "127.0.0.1")
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,26 +225,5 @@ func serveTLS(t *testing.T) (ca, addr string) {
 			}()
 		}
 	}()
-	return write(t, "ca.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caCert.Raw}))), l.Addr().String()
-}
-
-// certificate signs template with the parent's key, or its own when there is none.
-func certificate(t *testing.T, template, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if parent == nil {
-		parent, parentKey = template, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, parentKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert, key
+	return authority.File, l.Addr().String()
 }

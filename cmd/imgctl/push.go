@@ -99,7 +99,7 @@ func (c *pushCmd) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r := oci.Release{Subject: subject, Tags: c.tags, Overwrite: c.overwrite}
+	r := oci.Release{Subject: subject, From: src, Tags: c.tags, Overwrite: c.overwrite}
 	var to []oci.Destination
 	for _, name := range c.to {
 		to = append(to, oci.Destination{Repository: name})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -126,15 +127,14 @@ func (pr *product) attestImage(ctx context.Context, r *release, result *build.Re
 	if err != nil {
 		return err
 	}
+	var claims []claim
 	for _, d := range manifest.Manifests {
 		record := result.Records[d.Platform.OS+"/"+d.Platform.Architecture]
 		sbom, err := attest.SPDX(attest.Subject{Name: name, Digest: d.Digest.String()}, record)
 		if err != nil {
 			return err
 		}
-		if err := pr.attach(ctx, r, d, name, attest.PredicateSPDX, sbom, created); err != nil {
-			return err
-		}
+		claims = append(claims, plain(d), claim{d, attest.PredicateSPDX, sbom})
 	}
 	provenance, err := attest.Provenance(byThisProgram(result.Record))
 	if err != nil {
@@ -149,38 +149,52 @@ func (pr *product) attestImage(ctx context.Context, r *release, result *build.Re
 		return err
 	}
 	pr.attachments = append(pr.attachments, source)
-	return pr.attach(ctx, r, subject, name, attest.PredicateProvenance, provenance, created)
+	return pr.sign(ctx, r.signers, r.formats, name, created, append(claims, plain(subject), claim{subject, attest.PredicateProvenance, provenance}))
 }
 
-// attach adds one attestation by each signer and, with it, the plain signature
-// of its subject.
-func (pr *product) attach(ctx context.Context, r *release, subject v1.Descriptor, name, predicateType string, predicate []byte, created time.Time) error {
-	for _, s := range r.signers {
-		if err := pr.sign(ctx, r.formats, s, subject, name, created); err != nil {
-			return err
+// claim is what is to be said of a manifest.
+type claim struct {
+	subject       v1.Descriptor
+	predicateType string
+	predicate     []byte
+}
+
+// plain is the claim of a plain signature, as `cosign sign` makes it.
+func plain(d v1.Descriptor) claim { return claim{d, attest.PredicateSignature, []byte("{}")} }
+
+// atOnce is how many signatures are made at the same time: a log or a key service
+// takes its time for each, and little of ours.
+const atOnce = 8
+
+// sign makes every claim by each signer. In the older layout there is a plain
+// signature for each repository instead, made when its name is known.
+func (pr *product) sign(ctx context.Context, signers []sign.Signer, formats signFormats, name string, created time.Time, claims []claim) error {
+	signed := make([]*sign.Attestation, len(claims)*len(signers))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
+	for i, c := range claims {
+		if c.predicateType == attest.PredicateSignature && !formats.bundle {
+			continue
 		}
-		attestation, err := sign.Attest(ctx, s, subject, name, predicateType, predicate, created)
-		if err != nil {
-			return err
+		for j, s := range signers {
+			g.Go(func() (err error) {
+				signed[i*len(signers)+j], err = sign.Attest(gctx, s, c.subject, name, c.predicateType, c.predicate, created)
+				return err
+			})
 		}
-		if err := pr.vouch(r.formats, attestation); err != nil {
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for _, a := range signed {
+		if a == nil {
+			continue
+		}
+		if err := pr.vouch(formats, a); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// sign adds the plain signature of the subject as a bundle; in the older layout
-// there is one for each repository instead, made when its name is known.
-func (pr *product) sign(ctx context.Context, formats signFormats, s sign.Signer, subject v1.Descriptor, name string, created time.Time) error {
-	if !formats.bundle {
-		return nil
-	}
-	signature, err := sign.AttestSignature(ctx, s, subject, name, created)
-	if err != nil {
-		return err
-	}
-	return pr.vouch(formats, signature)
 }
 
 // vouch adds what was signed, in the layouts that are wanted.
@@ -228,7 +242,7 @@ func makeBundle(ctx context.Context, r *release, config *bundle.Config, image *p
 	if err != nil {
 		return nil, err
 	}
-	return pr, pr.attach(ctx, r, subject, primary(pr.to), attest.PredicateProvenance, provenance, created)
+	return pr, pr.sign(ctx, r.signers, r.formats, primary(pr.to), created, []claim{plain(subject), {subject, attest.PredicateProvenance, provenance}})
 }
 
 // bundleRecord says what a bundle was made of: the spec and the pinned image.
@@ -269,15 +283,31 @@ func (pr *product) signatures(signers []sign.Signer, formats signFormats) func(c
 		if strings.HasPrefix(repository, "oci:") {
 			return images, nil
 		}
-		for _, h := range pr.digests() {
-			img, err := sign.Legacy(ctx, repository, h, signers...)
-			if err != nil {
-				return nil, err
-			}
-			images[sign.LegacyTag(h)] = img
-		}
-		return images, nil
+		plain, err := legacySignatures(ctx, repository, pr.digests(), signers)
+		maps.Copy(images, plain)
+		return images, err
 	}
+}
+
+// legacySignatures makes the plain signatures for one repository, by tag.
+func legacySignatures(ctx context.Context, repository string, digests []v1.Hash, signers []sign.Signer) (map[string]v1.Image, error) {
+	signed := make([]v1.Image, len(digests))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
+	for i, h := range digests {
+		g.Go(func() (err error) {
+			signed[i], err = sign.Legacy(gctx, repository, h, signers...)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	images := make(map[string]v1.Image)
+	for i, h := range digests {
+		images[sign.LegacyTag(h)] = signed[i]
+	}
+	return images, nil
 }
 
 // check reads the product back from one destination and applies the policy of its users.

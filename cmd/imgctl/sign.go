@@ -166,15 +166,15 @@ func signature(ctx context.Context, signers []sign.Signer, formats signFormats, 
 		parts = append(parts, index.Manifests...)
 	}
 	pr := &product{to: []oci.Destination{{Repository: repo.String()}}, digest: h, platforms: map[string]v1.Hash{}}
+	var claims []claim
 	for _, d := range parts {
-		for _, s := range signers {
-			if err := pr.sign(ctx, formats, s, d, signedName(repo), createdOf(root)); err != nil {
-				return nil, err
-			}
-		}
+		claims = append(claims, plain(d))
 		if d.Digest != h {
 			pr.platforms[d.Digest.String()] = d.Digest
 		}
+	}
+	if err := pr.sign(ctx, signers, formats, signedName(repo), createdOf(root), claims); err != nil {
+		return nil, err
 	}
 	return &oci.Release{Subject: subject, Attachments: pr.attachments, Signatures: pr.signatures(signers, formats)}, nil
 }

@@ -136,6 +136,9 @@ func (w treeWalk) node(ctx context.Context, h v1.Hash, depth int) (*treeNode, er
 		return n, nil
 	}
 	attached, err := w.attached(ctx, h, depth)
+	if n.Kind == "index" {
+		ofIndex(attached)
+	}
 	n.Children = append(attached, n.Children...)
 	return n, err
 }

@@ -54,6 +54,18 @@ func seenBy(v vouching) map[string]string {
 	return seen
 }
 
+// ofIndex takes podman from those who see what is attached to an index: podman and
+// skopeo look at the signatures of what they take from it, and never at its own.
+func ofIndex(attached []*treeNode) {
+	for _, n := range attached {
+		for _, v := range n.Signed {
+			if _, readable := v.SeenBy["podman"]; readable {
+				v.SeenBy["podman"] = "no"
+			}
+		}
+	}
+}
+
 // maxLook is how many bytes of a signature are read to describe it.
 const maxLook = 16 << 20
 

@@ -2,11 +2,11 @@
 // kubelet and kubectl that go into an image, registries that it is pushed to, and
 // cosign, crane, oras and regctl that look at it.
 //
-// Programs are compiled from their Go modules at versions written here, checked by
-// go.sum or the checksum database; one comes out of a package of Debian, which apt
-// checks. They are kept in a cache below the user's cache directory, so that the
-// second run of the demo or of the end-to-end tests starts at once. [Start] runs
-// such a program for as long as the caller needs it.
+// Nothing is downloaded as a binary. Every program is compiled from its Go module
+// at a version written here, checked by go.sum or the checksum database, and
+// kept in a cache below the user's cache directory, so that the second run of the
+// demo or of the end-to-end tests starts at once. [Start] runs such a program for
+// as long as the caller needs it.
 package peers
 
 import (

@@ -51,7 +51,8 @@ func fakeRegistry() {
 		os.Exit(1)
 	}
 	fmt.Printf("level=info msg=\"listening on %v\" go.version=go1.26\n", l.Addr())
-	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Printf("127.0.0.1 - robot [21/Nov/2026:20:00:00 +0000] \"%s %s HTTP/1.1\" 200 2 \"\" \"test\"\n", r.Method, r.URL)
 		if strings.Contains(string(config), "\nauth: ") {
 			w.WriteHeader(http.StatusUnauthorized)
 		}
@@ -95,6 +96,9 @@ func TestRegistryListensOnTheAddressThatItReports(t *testing.T) {
 		t.Fatalf("got %s, want a port of 127.0.0.2", r.Addr)
 	}
 	get(t, r.Addr)
+	if log, err := r.Requests(); err != nil || len(log) != 2 || log[1] != "GET /v2/ 200" { // the first asked whether it is ready
+		t.Errorf("requests: got %q, %v", log, err)
+	}
 	for range 2 { // the second does nothing
 		if err := r.Stop(); err != nil {
 			t.Fatal(err)

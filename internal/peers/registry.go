@@ -78,6 +78,23 @@ func StartRegistry(ctx context.Context, program, addr, dir string, o RegistryOpt
 	return r, nil
 }
 
+// accessed is a request in the registry's access log.
+var accessed = regexp.MustCompile(`(?m)^[0-9.]+ - .* "([A-Z]+ /v2/\S*) HTTP/[0-9.]+" ([0-9]{3}) `)
+
+// Requests lists the requests that the registry has answered, such as
+// "GET /v2/ 401", in the order of its log.
+func (r *Registry) Requests() ([]string, error) {
+	log, err := os.ReadFile(r.log)
+	if err != nil {
+		return nil, err
+	}
+	var list []string
+	for _, m := range accessed.FindAllSubmatch(log, -1) {
+		list = append(list, string(m[1])+" "+string(m[2]))
+	}
+	return list, nil
+}
+
 // client speaks to a registry with these options.
 func (o RegistryOptions) client() (client *http.Client, scheme string, err error) {
 	if o.TLS == (TLSFiles{}) {
@@ -97,7 +114,7 @@ func (o RegistryOptions) client() (client *http.Client, scheme string, err error
 // registryConfig is the configuration, in the words of versions 2.8 and 3.
 func registryConfig(addr, dir string, o RegistryOptions) []byte {
 	config := fmt.Appendf(nil, `version: 0.1
-log: {level: info, accesslog: {disabled: true}}
+log: {level: info}
 storage:
   filesystem: {rootdirectory: %q}
   delete: {enabled: true}

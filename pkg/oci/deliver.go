@@ -52,6 +52,35 @@ func (d *delivery) settleAll() {
 // Both are small and many, and go while large layers take the line. Not so where
 // a registry does not even answer for a subject that it lacks, or refuses.
 func (d *delivery) bring(ctx context.Context) error {
+	asideCtx, giveUp := context.WithCancel(ctx)
+	d.giveUp = giveUp
+	d.aside, d.asideCtx = errgroup.WithContext(asideCtx)
+	err := d.bringAll(ctx)
+	if err != nil {
+		d.giveUp()
+		d.aside.Wait() // err says why
+	}
+	return err
+}
+
+// later lets a tag settle beside all else; see [delivery.settled].
+func (d *delivery) later(w *rewriting) {
+	d.aside.Go(func() error {
+		overwritten, err := w.settle(d.asideCtx)
+		if overwritten {
+			d.overwritten.Store(true)
+		}
+		return err
+	})
+}
+
+// settled waits until all tags have settled.
+func (d *delivery) settled() error {
+	defer d.giveUp()
+	return d.aside.Wait()
+}
+
+func (d *delivery) bringAll(ctx context.Context) error {
 	evidence, content := d.divide()
 	g, gctx := errgroup.WithContext(ctx)
 	uploaded := make(chan struct{}) // the evidence is
@@ -294,11 +323,24 @@ func (d *delivery) attachAll(ctx context.Context) error {
 	return g.Wait()
 }
 
-// check reads back what was brought, with the release's own check or ours.
+// check reads back what was brought, with the release's own check or ours, while
+// tags that others may have written, too, are given the time to show that. What
+// others overwrite at that very moment is read back once more.
 func (d *delivery) check(ctx context.Context) error {
 	if d.nothingToDo() {
-		return nil
+		return d.settled()
 	}
+	err := d.readBack(ctx)
+	if settled := d.settled(); settled != nil {
+		return settled
+	}
+	if err != nil && d.overwritten.Load() {
+		return d.readBack(ctx)
+	}
+	return err
+}
+
+func (d *delivery) readBack(ctx context.Context) error {
 	if check := d.ship.check; check != nil {
 		if err := check(ctx, d.repo, d.ship.root.digest()); err != nil {
 			return fmt.Errorf("check %s@%s: %w", d.repo, d.ship.root.digest(), err)

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
@@ -36,6 +37,12 @@ type delivery struct {
 	steps   []Step
 	tickets map[v1.Hash]*ticket // for the missing blobs; from prepare on
 
+	aside    *errgroup.Group // what goes on beside all else until the check has passed; from bring on
+	asideCtx context.Context
+	giveUp   context.CancelFunc
+
+	overwritten atomic.Bool // others wrote over a tag while it settled
+
 	mu      sync.Mutex // guards what follows, while something is brought
 	receipt Receipt
 }
@@ -60,6 +67,11 @@ func (c *Client) deliveries(r Release, shared *common, to []Destination) ([]*del
 	}
 	if len(to) == 0 {
 		return nil, fmt.Errorf("publish %s: no destination", ship.root.digest())
+	}
+	if r.From != nil {
+		for _, b := range sources(slices.Concat(ship.content...)) {
+			c.shelf.note(r.From, b.desc.Digest)
+		}
 	}
 	ds := make([]*delivery, len(to))
 	names := make(map[string]bool)

@@ -1,6 +1,7 @@
 package oci_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -169,9 +170,14 @@ func TestM16KilledProcessLeavesNothingTorn(t *testing.T) {
 		if i%4 > 1 { // while the tags move, which is short
 			skip = total[at] - 1 - random.IntN(4)
 		}
-		regs[at].On(imgtest.Fault{Skip: skip, Times: 1, Do: func() { cmd.Process.Kill() }, Lose: true})
-		if out, err := cmd.CombinedOutput(); err != nil && cmd.ProcessState.ExitCode() != -1 {
-			t.Fatalf("kill %d: it ended by itself: %v\n%s", i, err, out)
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
+		started := make(chan struct{})
+		regs[at].On(imgtest.Fault{Skip: skip, Times: 1, Do: func() { <-started; cmd.Process.Kill() }, Lose: true})
+		check(t, cmd.Start())
+		close(started)
+		if err := cmd.Wait(); err != nil && cmd.ProcessState.ExitCode() != -1 {
+			t.Fatalf("kill %d: it ended by itself: %v\n%s", i, err, out.String())
 		} else if err != nil {
 			died++
 		}

@@ -30,6 +30,7 @@ type Attachment struct {
 // is complete before the first byte leaves.
 type Release struct {
 	Subject     Taggable
+	From        *Repository // that Subject was loaded from: its registry has the blobs, and can mount them; nil: none
 	Attachments []Attachment
 	Tags        []string             // set last; none: the release is reachable by digest only
 	PartTags    map[v1.Hash][]string // tags of parts, such as the image of one platform; set before Tags

@@ -17,53 +17,101 @@ const (
 	settling = 100 * time.Millisecond
 )
 
-// rewrite changes what a tag points at by reading and writing it, such that
-// nothing is lost that others add at the same time. edit returns the successor
-// of old, which is nil where there is no tag; it returns nil when old has all
-// that it should. It may be called many times.
+// rewriting changes what a tag points at by reading and writing it, such that
+// nothing is lost that others add at the same time.
 //
 // The specification has no way to do this in one step. Writers in this process
 // take turns, in a directory those of all processes. A registry that gave an
 // ETag is told to write only if it is still the same. Others ignore that, so
-// the tag is read again, after a pause several times as long as reading and
+// the tag is read again, after a pause of more than twice what reading and
 // writing took, until it stays as it was: whoever had read it before we wrote
 // has written by then, and what he overwrote is added again.
-func (r *Repository) rewrite(ctx context.Context, tag string, edit func(ctx context.Context, old *Manifest) (*Manifest, error)) error {
-	return r.back.exclusive(tag, func() error {
-		var last v1.Hash // what we wrote or saw
-		var wrote bool
-		pause := settling
-		for range maxRewrites {
-			start := time.Now()
-			old, etag, err := r.version(ctx, tag)
-			if err != nil {
-				return err
-			}
-			m, err := edit(ctx, old)
-			switch {
-			case err != nil:
-				return err
-			case m == nil && (!wrote || old.Descriptor.Digest == last):
-				return nil
-			case m == nil:
-				last = old.Descriptor.Digest
-			default:
-				err := r.back.replaceManifest(ctx, tag, m, etag)
-				if err != nil && !lostRace(err) {
-					return err
-				}
-				if err == nil && !r.back.remote() {
-					return nil // nobody else could write
-				}
-				last, wrote = m.Descriptor.Digest, true
-				pause = max(pause, min(4*time.Since(start), 10*time.Second))
-			}
-			if err := r.back.pause(ctx, pause+jitter(pause)/2); err != nil {
-				return err
-			}
+type rewriting struct {
+	repo *Repository
+	tag  string
+	// edit returns the successor of old, which is nil where there is no tag; it
+	// returns nil when old has all that it should. It may be called many times.
+	edit func(ctx context.Context, old *Manifest) (*Manifest, error)
+
+	last   v1.Hash // what we wrote or saw
+	wrote  bool
+	stable bool // it has all that it should, and stays
+	pause  time.Duration
+}
+
+// rewrite changes a tag. Where that has to settle, it is given to later: the
+// caller must do that before he relies on the tag, and may do it beside all else.
+func (r *Repository) rewrite(ctx context.Context, tag string, edit func(ctx context.Context, old *Manifest) (*Manifest, error), later func(*rewriting)) error {
+	w := &rewriting{repo: r, tag: tag, edit: edit, pause: settling}
+	for range maxRewrites {
+		if err := r.back.exclusive(tag, func() error { return w.step(ctx) }); err != nil {
+			return err
 		}
-		return &fault{kind: other, op: "change", object: object(r.name, tag), err: fmt.Errorf("other writers replaced it %d times", maxRewrites)}
-	})
+		if w.stable {
+			return nil
+		}
+		if w.wrote {
+			later(w)
+			return nil
+		}
+		if err := w.rest(ctx); err != nil { // somebody else was faster
+			return err
+		}
+	}
+	return w.lost()
+}
+
+// settle looks again until what was written stays. It reports whether others had
+// overwritten it.
+func (w *rewriting) settle(ctx context.Context) (overwritten bool, err error) {
+	for range maxRewrites {
+		if err := w.rest(ctx); err != nil {
+			return overwritten, err
+		}
+		if err := w.repo.back.exclusive(w.tag, func() error { return w.step(ctx) }); err != nil || w.stable {
+			return overwritten, err
+		}
+		overwritten = true
+	}
+	return overwritten, w.lost()
+}
+
+func (w *rewriting) rest(ctx context.Context) error {
+	return w.repo.back.pause(ctx, w.pause+jitter(w.pause)/2)
+}
+
+func (w *rewriting) lost() error {
+	return &fault{kind: other, op: "change", object: object(w.repo.name, w.tag), err: fmt.Errorf("other writers replaced it %d times", maxRewrites)}
+}
+
+// step reads the tag, and writes what it lacks.
+func (w *rewriting) step(ctx context.Context) error {
+	start := time.Now()
+	old, etag, err := w.repo.version(ctx, w.tag)
+	if err != nil {
+		return err
+	}
+	m, err := w.edit(ctx, old)
+	switch {
+	case err != nil:
+		return err
+	case m == nil:
+		if w.stable = !w.wrote; !w.stable {
+			w.stable, w.last = old.Descriptor.Digest == w.last, old.Descriptor.Digest
+		}
+		return nil
+	}
+	err = w.repo.back.replaceManifest(ctx, w.tag, m, etag)
+	switch {
+	case lostRace(err):
+		return nil
+	case err != nil:
+		return err
+	}
+	w.last, w.wrote = m.Descriptor.Digest, true
+	w.stable = !w.repo.back.remote() // nobody else could write
+	w.pause = max(w.pause, min(2*time.Since(start), 10*time.Second))
+	return nil
 }
 
 // version reads what a tag points at, nil where there is no tag, and its ETag.

@@ -32,7 +32,7 @@ func (d *delivery) addSignature(ctx context.Context, tag string, p *parcel) erro
 		wrote = next.digest()
 		d.sent(next.manifest.Descriptor.Size)
 		return next.manifest, nil
-	})
+	}, d.later)
 	if err != nil {
 		return fmt.Errorf("sign %s:%s: %w", d.repo, tag, err)
 	}

@@ -2,6 +2,7 @@ package oci
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 
@@ -127,13 +128,14 @@ func (d *delivery) isSigned(ctx context.Context, tag string, p *parcel) (bool, e
 // askManifests asks for the images and indexes that no tag vouches for, and for
 // the referrers of all.
 func (s *survey) askManifests(ctx context.Context, g *errgroup.Group) {
+	there, asked := maps.Clone(s.there), maps.Clone(s.listings) // of the round before: what is asked now changes them
 	for _, p := range slices.Concat(s.ship.content...) {
-		if !s.there[p.digest()] || !s.vouches() {
+		if !there[p.digest()] || !s.vouches() {
 			g.Go(func() error { return s.askManifest(ctx, p) })
 		}
 	}
 	for subject, want := range bySubject(s.ship.attached) {
-		_, asked := s.listings[subject]
+		_, asked := asked[subject]
 		g.Go(func() error { return s.askListed(ctx, subject, want, asked) })
 	}
 }

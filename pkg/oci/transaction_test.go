@@ -230,6 +230,30 @@ func TestR28MountFallsBackToUpload(t *testing.T) {
 	}
 }
 
+// R28: what is pushed from one repository of a registry to another is not sent.
+func TestR28MountsFromWhereItWasLoaded(t *testing.T) {
+	reg := imgtest.StartRegistry(t, imgtest.RegistryOptions{})
+	f := newFixture(t, 1000)
+	_, err := newClient().Publish(t.Context(), oci.Release{Subject: f.index}, oci.Destination{Repository: reg.Host() + "/k"})
+	check(t, err)
+	for _, known := range []bool{false, true} {
+		c := newClient()
+		from, err := c.Repository(reg.Host() + "/k")
+		check(t, err)
+		subject, err := from.Load(t.Context(), f.digest(t))
+		check(t, err)
+		r := oci.Release{Subject: subject}
+		if known {
+			r.From = from
+		}
+		receipts, err := c.Publish(t.Context(), r, oci.Destination{Repository: fmt.Sprintf("%s/known-%t", reg.Host(), known)})
+		check(t, err)
+		if (receipts[0].Mounted >= 4) != known { // two layers, two configurations
+			t.Errorf("known %t: got %+v", known, receipts[0])
+		}
+	}
+}
+
 // Two repositories of one registry in one push: each blob is sent once. A
 // second registry is not asked to mount from the first.
 func TestR28MountsBetweenDestinationsOfOneRegistry(t *testing.T) {

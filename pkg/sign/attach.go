@@ -36,11 +36,6 @@ func Attest(ctx context.Context, s Signer, subject v1.Descriptor, name, predicat
 	return &Attestation{subject, predicateType, created, signed}, nil
 }
 
-// AttestSignature is [Attest] of a plain signature, as `cosign sign` makes it.
-func AttestSignature(ctx context.Context, s Signer, subject v1.Descriptor, name string, created time.Time) (*Attestation, error) {
-	return Attest(ctx, s, subject, name, attest.PredicateSignature, []byte("{}"), created)
-}
-
 // Image is the artifact that publishes the attestation: its one layer is the
 // bundle, and its subject field refers to what it is about.
 func (a *Attestation) Image() (v1.Image, error) {

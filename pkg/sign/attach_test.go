@@ -66,7 +66,7 @@ func layerBody(t *testing.T, img v1.Image, n int) []byte {
 
 func TestAttachedSignatureIsWhatCosign3Reads(t *testing.T) {
 	k := newKey(t)
-	a, err := AttestSignature(t.Context(), k, subject(), "kubelet", created)
+	a, err := Attest(t.Context(), k, subject(), "kubelet", attest.PredicateSignature, []byte("{}"), created)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 
 	"github.com/imgctl/imgctl/internal/imgtest"
+	"github.com/imgctl/imgctl/pkg/attest"
 	"github.com/imgctl/imgctl/pkg/oci"
 	"github.com/imgctl/imgctl/pkg/sign"
 )
@@ -93,7 +94,7 @@ func TestDeadFulcioIsAskedOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = sign.AttestSignature(t.Context(), sign.Keep(w.keyless(w.v1()), repo), *d, "test", imgtest.ReleaseTime())
+	_, err = sign.Attest(t.Context(), sign.Keep(w.keyless(w.v1()), repo), *d, "test", attest.PredicateSignature, []byte("{}"), imgtest.ReleaseTime())
 	if err == nil || !strings.Contains(err.Error(), "ask Fulcio for a certificate") {
 		t.Errorf("got %v, want Fulcio named", err)
 	}
