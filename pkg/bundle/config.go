@@ -35,6 +35,8 @@ type Config struct {
 	// order of preference, which hold the same bytes. The render has the first
 	// pinned. "kubelet" is required.
 	Images map[string]Sources `yaml:"images"`
+	// ControlPlane is what a controller runs as static pods; without it, nothing.
+	ControlPlane *ControlPlane `yaml:"controlPlane"`
 	// Options is what not every cluster wants.
 	Options Options `yaml:"options"`
 
@@ -129,19 +131,27 @@ func Load(path string) (*Config, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
+	if err := c.readAddOns(); err != nil {
+		return nil, c.at(err)
+	}
 	return c, nil
 }
 
 // Check reports the first value that no node could use as a [*strict.Error],
 // with its place in the file that was loaded.
 func (c *Config) Check() error {
-	for _, check := range []func() error{c.checkHead, c.checkCluster, c.checkLabels, c.checkTaints, c.checkCredentialProviders, c.checkImages} {
+	for _, check := range []func() error{c.checkHead, c.checkCluster, c.checkLabels, c.checkTaints, c.checkCredentialProviders, c.checkImages, c.checkPlane} {
 		if err := check(); err != nil {
-			key, msg, _ := strings.Cut(err.Error(), ": ") // every check names the key first
-			return strict.At(c.file, c.data, key, msg)
+			return c.at(err)
 		}
 	}
 	return nil
+}
+
+// at says where in the file the value is that err is about.
+func (c *Config) at(err error) error {
+	key, msg, _ := strings.Cut(err.Error(), ": ") // every check names the key first
+	return strict.At(c.file, c.data, key, msg)
 }
 
 var (

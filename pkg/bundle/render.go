@@ -73,6 +73,14 @@ func renderFiles(c *Config, images map[string]string) (map[string][]byte, error)
 		}
 		files[path] = body
 	}
+	if c.hasPlane() {
+		plane, err := c.planeFiles(images)
+		if err != nil {
+			return nil, fmt.Errorf("control plane: %w", err)
+		}
+		maps.Copy(files, plane)
+		return files, nil
+	}
 	manifests, err := plane.Rights(false)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", manifestsPath, err)

@@ -284,3 +284,31 @@ func BenchmarkLint(b *testing.B) {
 		Lint(files, version)
 	}
 }
+
+// A controller with everything, of each family: what the bundle renders is what
+// the lint accepts. A warning is a finding, too.
+func TestControllersOfEachFamilyHaveNoErrors(t *testing.T) {
+	for _, family := range []string{"fcos", "flatcar", "debian"} {
+		c, err := bundle.Load("../testdata/controller")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.OS.Family = family
+		tree, err := bundle.Render(c, c.Pin("quay.io/poseidon/kubelet@sha256:"+strings.Repeat("a", 64)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files := make(map[string][]byte)
+		for _, f := range tree.Files {
+			files[f.Path] = f.Body
+		}
+		for _, f := range Lint(files, version) {
+			t.Errorf("%s: %+v", family, f)
+		}
+		pod := "/etc/kubernetes/manifests/kube-apiserver.yaml"
+		files[pod] = []byte(strings.Replace(string(files[pod]), "--etcd-servers=", "--etcd-server=", 1))
+		if found := Lint(files, version); len(found) != 1 || found[0].File != pod {
+			t.Errorf("%s: got %+v, want the flag that there is not", family, found)
+		}
+	}
+}
