@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -30,6 +31,9 @@ func newBundle(a *app) *cobra.Command {
 	render := &cobra.Command{
 		Use:   "render DIR",
 		Short: "Write the files of a bundle, pinned to an image, into a directory",
+		Long: `Write the files of a bundle into a directory, for people to look at. Every image is
+pinned: the kubelet to --image, and all others, or without --image all, to what
+bundle.yaml or bundle.lock.json says by digest.`,
 		Example: `  imgctl bundle render bundles/typhoon --image quay.io/poseidon/kubelet@sha256:… -o out
   imgctl bundle render bundles/typhoon --image $(imgctl verify -o name quay.io/poseidon/kubelet:v1.36.2) -o out`,
 		Args: exactArgs(1, "the directory of a bundle spec"),
@@ -40,21 +44,18 @@ func newBundle(a *app) *cobra.Command {
 	}
 	f := render.Flags()
 	f.StringVarP(&c.out, "output", "o", "", "directory that is written; it must not exist")
-	f.StringVar(&c.image, "image", "", "`reference` with a digest that the kubelet is pinned to")
-	cmd.AddCommand(render, newBundleAudit(a), newBundleLint(a))
+	f.StringVar(&c.image, "image", "", "`reference` with a digest that the kubelet is pinned to (default: what bundle.lock.json says)")
+	cmd.AddCommand(render, newBundleLock(a), newBundleAudit(a), newBundleLint(a))
 	return cmd
 }
 
 func (c *bundleRenderCmd) run() error {
-	if c.out == "" || c.image == "" {
-		return usage(fmt.Errorf("got --output %q and --image %q, want both", c.out, c.image))
+	if c.out == "" {
+		return usage(errors.New("--output: got none, want a directory that does not exist"))
 	}
-	ref, err := oci.ParseReference(c.image)
+	kubelet, err := c.kubelet()
 	if err != nil {
 		return usage(err)
-	}
-	if ref.Digest.Hex == "" {
-		return usage(fmt.Errorf("--image: got %s, want a reference with a digest", c.image))
 	}
 	config, err := bundle.Load(c.dir)
 	if err != nil {
@@ -63,11 +64,30 @@ func (c *bundleRenderCmd) run() error {
 	for _, w := range config.Warnings() {
 		c.printer().line("warning", "%s", w)
 	}
-	tree, err := bundle.Render(config, config.Pin(ref.Repository+"@"+ref.Digest.String()))
+	lock, err := bundle.LoadLock(config)
+	if err != nil {
+		return err
+	}
+	tree, err := bundle.Render(config, config.Pin(kubelet, lock))
 	if err != nil {
 		return err
 	}
 	return writeTree(c.out, tree)
+}
+
+// kubelet is what the kubelet is pinned to; "" when the lock says so.
+func (c *bundleRenderCmd) kubelet() (string, error) {
+	if c.image == "" {
+		return "", nil
+	}
+	ref, err := oci.ParseReference(c.image)
+	if err != nil {
+		return "", err
+	}
+	if ref.Digest.Hex == "" {
+		return "", fmt.Errorf("--image: got %s, want a reference with a digest", c.image)
+	}
+	return ref.Repository + "@" + ref.Digest.String(), nil
 }
 
 // writeTree writes a rendered tree for people to look at: as the caller's own files.

@@ -220,7 +220,11 @@ func makeBundle(ctx context.Context, r *release, config *bundle.Config, image *p
 		return nil, hint(usage(errors.New("a bundle needs an image that nodes can pull: every destination is a directory")),
 			"add a repository on a registry to destinations, or leave bundles out")
 	}
-	tree, err := bundle.Render(config, config.Pin(pinned))
+	locked, err := bundle.LoadLock(config)
+	if err != nil {
+		return nil, err
+	}
+	tree, err := bundle.Render(config, config.Pin(pinned, locked))
 	if err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ func TestAControllerHasItsControlPlane(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.OS.Family = family
-		tree, err := Render(c, c.Pin("quay.io/poseidon/kubelet@"+digest))
+		tree, err := Render(c, c.Pin("quay.io/poseidon/kubelet@"+digest, nil))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -120,15 +120,19 @@ func pullUnit(c *Config) ([]byte, error) {
 }
 
 // Pin returns what [Render] asks: the kubelet is kubelet, which was just made or
-// verified, and every other image is what the bundle itself says by digest.
-func (c *Config) Pin(kubelet string) func(ref string) (string, error) {
+// verified, and every other image is what the bundle itself says by digest, or
+// its lock. With kubelet "" it is locked like the others. The lock may be nil.
+func (c *Config) Pin(kubelet string, l *Lock) func(ref string) (string, error) {
 	return func(ref string) (string, error) {
-		if ref == c.Images[kubeletImage][0] {
+		if ref == c.Images[kubeletImage][0] && kubelet != "" {
 			return kubelet, nil
 		}
 		if _, digest, ok := strings.Cut(ref, "@"); ok {
 			return repositoryOf(ref) + "@" + digest, nil
 		}
-		return "", fmt.Errorf("%s has no digest: write repository@sha256:… in bundle.yaml", ref)
+		if digest, ok := l.digestOf(ref); ok {
+			return repositoryOf(ref) + "@" + digest, nil
+		}
+		return "", fmt.Errorf("%s has no digest: imgctl bundle lock asks for it, or write repository@sha256:…", ref)
 	}
 }

@@ -13,7 +13,7 @@ func TestOnlyTheKubeletIsPinnedToWhatWasJustMade(t *testing.T) {
 	c := load(t)
 	other := "registry.k8s.io/etcd@sha256:" + strings.Repeat("cd", 32)
 	c.Images = map[string]Sources{"kubelet": {"quay.io/poseidon/kubelet", "docker.io/psdn/kubelet"}, "etcd": {other}}
-	tree, err := Render(c, c.Pin("quay.io/poseidon/kubelet@"+digest))
+	tree, err := Render(c, c.Pin("quay.io/poseidon/kubelet@"+digest, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +24,7 @@ func TestOnlyTheKubeletIsPinnedToWhatWasJustMade(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	c.Images["etcd"] = Sources{"registry.k8s.io/etcd:3.6.1"}
-	if _, err := Render(c, c.Pin("quay.io/poseidon/kubelet@"+digest)); err == nil {
+	if _, err := Render(c, c.Pin("quay.io/poseidon/kubelet@"+digest, nil)); err == nil {
 		t.Error("an image without a digest was accepted")
 	}
 }

@@ -294,7 +294,7 @@ func TestControllersOfEachFamilyHaveNoErrors(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.OS.Family = family
-		tree, err := bundle.Render(c, c.Pin("quay.io/poseidon/kubelet@sha256:"+strings.Repeat("a", 64)))
+		tree, err := bundle.Render(c, c.Pin("quay.io/poseidon/kubelet@sha256:"+strings.Repeat("a", 64), nil))
 		if err != nil {
 			t.Fatal(err)
 		}
