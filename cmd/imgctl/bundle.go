@@ -45,7 +45,7 @@ bundle.yaml or bundle.lock.json says by digest.`,
 	f := render.Flags()
 	f.StringVarP(&c.out, "output", "o", "", "directory that is written; it must not exist")
 	f.StringVar(&c.image, "image", "", "`reference` with a digest that the kubelet is pinned to (default: what bundle.lock.json says)")
-	cmd.AddCommand(render, newBundleLock(a), newBundleAudit(a), newBundleLint(a))
+	cmd.AddCommand(render, newBundleLock(a), newBundleDiff(a), newBundleAudit(a), newBundleLint(a))
 	return cmd
 }
 

@@ -86,6 +86,7 @@ type container struct {
 	mounts  []Mount
 	// privileged containers are not confined by SELinux.
 	privileged bool
+	rights     []string // in which it is confined less than it could be
 }
 
 // Mount is a path of the host in a container.

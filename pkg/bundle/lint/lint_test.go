@@ -212,6 +212,7 @@ func TestRunLinesAreRead(t *testing.T) {
 			{Source: "/a", Target: "/b", ReadOnly: true, Label: "private"},
 			{Source: "/c", Target: "/d", ReadOnly: true, Label: "shared", Propagation: "rslave"},
 		},
+		rights: []string{"network host"},
 	}}
 	if !reflect.DeepEqual(l.containers, want) {
 		t.Errorf("got  %+v\nwant %+v", l.containers, want)

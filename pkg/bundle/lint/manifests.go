@@ -92,17 +92,17 @@ func (l *linter) pod(name string, pod *corev1.PodSpec, line int) {
 		}
 	}
 	for _, c := range pod.InitContainers {
-		known := l.podContainer(name, c, paths, line)
+		known := l.podContainer(name, c, pod, paths, line)
 		l.cniWriter(known, c, pod)
 	}
 	for _, c := range pod.Containers {
-		l.podContainer(name, c, paths, line)
+		l.podContainer(name, c, pod, paths, line)
 	}
 }
 
-func (l *linter) podContainer(pod string, c corev1.Container, paths map[string]string, line int) container {
+func (l *linter) podContainer(name string, c corev1.Container, pod *corev1.PodSpec, paths map[string]string, line int) container {
 	line = lineOf(l.body, line, "name: "+c.Name)
-	known := container{file: l.file, line: line, name: pod + "/" + c.Name, image: c.Image, args: slices.Concat(c.Command, c.Args)}
+	known := container{file: l.file, line: line, name: name + "/" + c.Name, image: c.Image, args: slices.Concat(c.Command, c.Args), rights: podRights(&c, pod)}
 	if s := c.SecurityContext; s != nil && s.Privileged != nil {
 		known.privileged = *s.Privileged
 	}

@@ -57,9 +57,13 @@ func (c *container) option(words []string) int {
 	case "--name":
 		c.name = value
 	case "--privileged":
-		c.privileged = value != "false"
+		if c.privileged = value != "false"; c.privileged {
+			c.rights = append(c.rights, "privileged")
+		}
 	case "--entrypoint":
 		c.program = path.Base(value)
+	case "--network", "--net", "--pid", "--ipc", "--user", "--cap-add", "--userns", "--device":
+		c.rights = append(c.rights, strings.TrimPrefix(name, "--")+" "+value)
 	case "--security-opt":
 		c.privileged = c.privileged || value == "label=disable"
 	}
