@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -53,8 +52,8 @@ func TestBuildIsTheSameWhateverTheMachineIsSetTo(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), "/bin/sh", append([]string{"-c", `umask "$0" && exec "$@"`, s.umask, build.Path}, build.Args[1:]...)...)
 		cmd.Dir = build.Dir
 		cmd.Env = append(append(build.Env, "IMGCTL_CACHE="+machines[i%2], "HOME="+t.TempDir()), s.env...)
-		output(t, cmd)
-		most = max(most, cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss)
+		_, peak := measured(t, cmd)
+		most = max(most, peak)
 		got := tree(t, dir)
 		if first == nil {
 			first = got

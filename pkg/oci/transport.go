@@ -29,8 +29,6 @@ func newTransport(connect time.Duration) *http.Transport {
 		MaxResponseHeaderBytes: 64 << 10,
 		MaxIdleConnsPerHost:    32, // as many as one destination uses at once
 		IdleConnTimeout:        90 * time.Second,
-		ReadBufferSize:         32 << 10, // of each of many connections
-		WriteBufferSize:        32 << 10,
 	}
 }
 
