@@ -141,7 +141,8 @@ func (l *releaseLock) follow(before *releaseLock) {
 	}
 	for i, a := range before.Artifacts {
 		for j, d := range a.Destinations {
-			l.Artifacts[i].Destinations[j].Replaced, l.Artifacts[i].Destinations[j].Referrers = d.Replaced, d.Referrers
+			now := &l.Artifacts[i].Destinations[j]
+			now.Replaced, now.Referrers = d.Replaced, d.Referrers
 		}
 	}
 }

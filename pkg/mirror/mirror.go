@@ -38,7 +38,7 @@ type Plan struct {
 	Overwrite string `json:"overwrite,omitempty"`
 
 	verified *verify.Verified
-	copies   *oci.Copies // in the order of Copies, of those that can be named
+	copies   *oci.Copies // in the order of Copies
 }
 
 // Copy is what one destination lacks.

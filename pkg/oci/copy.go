@@ -53,7 +53,6 @@ func (c *Client) Copy(ctx context.Context, src *Repository, h v1.Hash, dst *Repo
 // Copies are copies of one thing that have been planned and not yet made. The
 // context of [Client.PrepareCopies] must outlive them.
 type Copies struct {
-	client     *Client
 	src        *Repository
 	digest     v1.Hash
 	deliveries []*delivery // one for each destination, in order
@@ -72,7 +71,7 @@ func (c *Client) PrepareCopies(ctx context.Context, src *Repository, h v1.Hash, 
 	if o.WithoutSignatureTags {
 		ship.dropSignatureTags()
 	}
-	all := &Copies{client: c, src: src, digest: h, errs: make([]error, len(dst))}
+	all := &Copies{src: src, digest: h, errs: make([]error, len(dst))}
 	shared := &common{hub: newHub(ctx)}
 	var g errgroup.Group
 	for i, to := range dst {
@@ -120,28 +119,18 @@ func (cs *Copies) Steps(n int) ([]Step, error) { return cs.deliveries[n].steps, 
 
 // Run makes those copies that only agrees to, side by side: each blob is read
 // once for all. It returns a receipt for each destination; that of one which
-// was left out has but its name. It may be called once.
+// was left out says what is there. It may be called once.
 func (cs *Copies) Run(ctx context.Context, only func(n int) bool) []Receipt {
-	var g errgroup.Group
-	run := func(n int, d *delivery) {
-		start := time.Now()
-		defer d.settleAll()
-		err := cs.errs[n]
-		for _, do := range []func(context.Context) error{d.bring, d.check, d.tag} {
-			if err == nil {
-				err = cs.explain(d, do(ctx))
-			}
-		}
-		d.receipt.Took, d.receipt.Err = time.Since(start), err
-	}
 	for n, d := range cs.deliveries {
 		if cs.errs[n] == nil && only(n) {
+			d.repo.back.willWrite()
 			d.claim()
 		}
 	}
-	for n, d := range cs.deliveries {
+	var g errgroup.Group
+	for n := range cs.deliveries {
 		if only(n) {
-			g.Go(func() error { run(n, d); return nil })
+			g.Go(func() error { cs.run(ctx, n); return nil })
 		}
 	}
 	g.Wait() // a failure is a receipt
@@ -150,6 +139,18 @@ func (cs *Copies) Run(ctx context.Context, only func(n int) bool) []Receipt {
 		receipts[n] = d.receipt
 	}
 	return receipts
+}
+
+// run makes the copy to the nth destination.
+func (cs *Copies) run(ctx context.Context, n int) {
+	d, err, start := cs.deliveries[n], cs.errs[n], time.Now()
+	defer d.settleAll()
+	for _, do := range []func(context.Context) error{d.bring, d.check, d.tag} {
+		if err == nil {
+			err = cs.explain(d, do(ctx))
+		}
+	}
+	d.receipt.Took, d.receipt.Err = time.Since(start), err
 }
 
 // Tag makes tag point at what was copied to the nth destination: as

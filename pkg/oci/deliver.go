@@ -30,7 +30,6 @@ func (d *delivery) prepare(ctx context.Context) error {
 
 // claim tells the hub which blobs the destination will take.
 func (d *delivery) claim() {
-	d.repo.back.willWrite()
 	for _, b := range d.missing {
 		d.tickets[b.desc.Digest] = d.hub.expect(b)
 	}

@@ -35,7 +35,7 @@ type delivery struct {
 	move    []tagging             // tags that are not in place
 	early   bool                  // attachments may come before what they refer to
 	steps   []Step
-	tickets map[v1.Hash]*ticket // for the missing blobs; from prepare on
+	tickets map[v1.Hash]*ticket // for the missing blobs; from claim on
 
 	aside    *errgroup.Group // what goes on beside all else until the check has passed; from bring on
 	asideCtx context.Context

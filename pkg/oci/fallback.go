@@ -41,7 +41,7 @@ func (d *delivery) list(ctx context.Context, subject v1.Hash, want []*parcel) er
 		case len(missing) == 0 && len(l.fromTag) == 0:
 			return nil
 		case len(missing) == 0:
-			return d.repo.addFallback(ctx, subject, want, d.later)
+			return d.addFallback(ctx, subject, want)
 		}
 		for _, p := range missing {
 			if err := d.repo.back.putManifest(ctx, p.digest().String(), p.manifest); err != nil {
@@ -49,7 +49,7 @@ func (d *delivery) list(ctx context.Context, subject v1.Hash, want []*parcel) er
 			}
 		}
 	}
-	return d.repo.addFallback(ctx, subject, want, d.later)
+	return d.addFallback(ctx, subject, want)
 }
 
 // listsByAPI puts down on the receipt how the registry lists referrers.
@@ -65,12 +65,12 @@ func unlisted(want []*parcel, list []v1.Descriptor) []*parcel {
 }
 
 // addFallback adds attachments to the fallback tag of subject.
-func (r *Repository) addFallback(ctx context.Context, subject v1.Hash, add []*parcel, later func(*rewriting)) error {
+func (d *delivery) addFallback(ctx context.Context, subject v1.Hash, add []*parcel) error {
 	want := make([]v1.Descriptor, len(add))
 	for i, p := range add {
 		want[i] = p.listed
 	}
-	return r.rewrite(ctx, fallbackTag(subject), func(_ context.Context, old *Manifest) (*Manifest, error) {
+	return d.rewrite(ctx, fallbackTag(subject), func(_ context.Context, old *Manifest) (*Manifest, error) {
 		var have []v1.Descriptor
 		if old != nil {
 			ix, err := old.Index()
@@ -83,7 +83,7 @@ func (r *Repository) addFallback(ctx context.Context, subject v1.Hash, add []*pa
 			return nil, nil
 		}
 		return fallbackIndex(mergeReferrers(have, want))
-	}, later)
+	})
 }
 
 // holdsAll reports whether have lists each of want, with its type and annotations.

@@ -39,19 +39,19 @@ type rewriting struct {
 	pause  time.Duration
 }
 
-// rewrite changes a tag. Where that has to settle, it is given to later: the
-// caller must do that before he relies on the tag, and may do it beside all else.
-func (r *Repository) rewrite(ctx context.Context, tag string, edit func(ctx context.Context, old *Manifest) (*Manifest, error), later func(*rewriting)) error {
-	w := &rewriting{repo: r, tag: tag, edit: edit, pause: settling}
+// rewrite changes a tag. Where that has to settle, it does so beside all else:
+// see [delivery.settled].
+func (d *delivery) rewrite(ctx context.Context, tag string, edit func(ctx context.Context, old *Manifest) (*Manifest, error)) error {
+	w := &rewriting{repo: d.repo, tag: tag, edit: edit, pause: settling}
 	for range maxRewrites {
-		if err := r.back.exclusive(tag, func() error { return w.step(ctx) }); err != nil {
+		if err := d.repo.back.exclusive(tag, func() error { return w.step(ctx) }); err != nil {
 			return err
 		}
 		if w.stable {
 			return nil
 		}
 		if w.wrote {
-			later(w)
+			d.later(w)
 			return nil
 		}
 		if err := w.rest(ctx); err != nil { // somebody else was faster

@@ -17,7 +17,7 @@ import (
 // another signer's signature stays.
 func (d *delivery) addSignature(ctx context.Context, tag string, p *parcel) error {
 	wrote := v1.Hash{}
-	err := d.repo.rewrite(ctx, tag, func(ctx context.Context, old *Manifest) (*Manifest, error) {
+	err := d.rewrite(ctx, tag, func(ctx context.Context, old *Manifest) (*Manifest, error) {
 		next, err := p, error(nil)
 		if old != nil {
 			if next, err = d.repo.appendLayers(ctx, old, p); err != nil || next == nil {
@@ -32,7 +32,7 @@ func (d *delivery) addSignature(ctx context.Context, tag string, p *parcel) erro
 		wrote = next.digest()
 		d.sent(next.manifest.Descriptor.Size)
 		return next.manifest, nil
-	}, d.later)
+	})
 	if err != nil {
 		return fmt.Errorf("sign %s:%s: %w", d.repo, tag, err)
 	}
