@@ -26,7 +26,8 @@ bundle means these bytes, from whichever of the registries they come. The kubele
 tag is the bundle's version of Kubernetes where none is written.
 
 stdout is repository@digest, one a line.`,
-		Example: `  imgctl bundle lock bundles/typhoon`,
+		Example: `  imgctl bundle lock bundles/typhoon
+  imgctl bundle lock bundles/typhoon -o json | jq -r '.images.kubelet.digest'`,
 		Args:    exactArgs(1, "the directory of a bundle spec"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c.dir = args[0]
