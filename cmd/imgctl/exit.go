@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 
 	"github.com/imgctl/imgctl/internal/deb"
@@ -64,18 +66,23 @@ var exitCodes = []exitCode{
 	{exitUnsigned, "unsigned", "everybody answered and there is no signature"},
 	{exitWrongSigner, "wrong-signer", "there are signatures, none by a signer that the policy names or under the token"},
 	{exitPolicy, "policy", "the policy does not admit it: no rule, an attestation missing; the gates of a spec do not admit the image; lint finds an error in a bundle; or a cluster-info says what it must not"},
-	{exitExpired, "expired", "signed metadata or a token is past its date, or metadata older than what was seen before"},
+	{exitExpired, "expired", "signed metadata, a token or the key of a signature is past its date, or metadata older than what was seen before"},
 	{exitUnsafe, "unsafe", "an archive or bundle has an entry that is not safe to write"},
 	{exitInterrupted, "interrupted", "Ctrl-C or SIGTERM; run the same command again to go on"},
 }
 
-func exitName(code int) string {
+func exitName(code int) string { return exitLine(code).Name }
+
+func exitMeaning(code int) string { return exitLine(code).Meaning }
+
+// exitLine is the line of the table about a code, or that of any failure.
+func exitLine(code int) exitCode {
 	for _, e := range exitCodes {
 		if e.Code == code {
-			return e.Name
+			return e
 		}
 	}
-	return "failure"
+	return exitLine(exitFailure)
 }
 
 var errInterrupted = errors.New("interrupted")
@@ -132,6 +139,7 @@ func exitOf(err error) int {
 		ue       usageError
 		se       *strict.Error
 		refusal  *verify.Refusal
+		unknown  *verify.Unknown
 		changed  *oci.Changed
 		digest   *oci.DigestError
 		mismatch *download.Mismatch
@@ -147,6 +155,8 @@ func exitOf(err error) int {
 		return exitChanged
 	case errors.As(err, &refusal):
 		return refusalExit(refusal.Reason)
+	case errors.As(err, &unknown): // 401 for everyone, too
+		return exitUnreachable
 	case errors.As(err, &digest), errors.As(err, &mismatch):
 		return exitMismatch
 	case bootstrapExit(err) != exitOK:
@@ -220,8 +230,8 @@ func (a *app) fail(cmd *cobra.Command, err error) int {
 		fmt.Fprintf(a.stderr, "hint: %s\n", oneLine(advice))
 	}
 	var reported errReported
-	if (a.json || a.output == "json") && !errors.As(err, &shown) && !errors.As(err, &reported) {
-		printJSON(a.stdout, errorDocument{Header: header("Error"), Code: code, Name: exitName(code), Message: oneLine(err.Error()), Hint: advice})
+	if (a.json || a.output == "json" || a.output == "yaml") && !errors.As(err, &shown) && !errors.As(err, &reported) {
+		printDocument(a.stdout, a.output, errorDocument{Header: header("Error"), Code: code, Name: exitName(code), Message: oneLine(err.Error()), Hint: advice})
 	}
 	return code
 }
@@ -262,6 +272,23 @@ func printJSON(w io.Writer, v any) error {
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
 	return e.Encode(v)
+}
+
+// printDocument prints v as YAML if that is the form, else as JSON.
+func printDocument(w io.Writer, form string, v any) error {
+	if form != "yaml" {
+		return printJSON(w, v)
+	}
+	var b bytes.Buffer
+	if err := printJSON(&b, v); err != nil {
+		return err
+	}
+	doc, err := yaml.JSONToYAML(b.Bytes())
+	if err != nil {
+		return fmt.Errorf("write YAML: %w", err)
+	}
+	_, err = w.Write(doc)
+	return err
 }
 
 // oneLine keeps an error on its line and a terminal's escape sequences out of it.
@@ -309,6 +336,8 @@ func refusalExit(r verify.Reason) int {
 		return exitWrongSigner
 	case verify.Mismatch:
 		return exitMismatch
+	case verify.Expired:
+		return exitExpired
 	}
 	return exitPolicy
 }

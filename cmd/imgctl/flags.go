@@ -57,15 +57,26 @@ func (g *globals) register(f *pflag.FlagSet) {
 	f.BoolVar(&g.offline, "offline", false, "dial nothing: use the cache and directories only")
 }
 
-// registerOutput adds -o to the commands that have nothing else to put out.
-func (g *globals) registerOutput(f *pflag.FlagSet) {
-	if f.Lookup("output") == nil {
-		f.StringVarP(&g.output, "output", "o", "text", "how the result is printed: text, json or name (one reference a line)")
+// registerOutput adds -o to the commands that have nothing else to put out. Some
+// know more forms than all.
+func (g *globals) registerOutput(f *pflag.FlagSet, more ...string) {
+	if f.Lookup("output") != nil {
+		return
 	}
+	list := strings.Join(append([]string{"text", "json"}, more...), ", ")
+	f.StringVarP(&g.output, "output", "o", "text", "how the result is printed: "+list+" or name (one reference a line)")
+	f.Lookup("output").Annotations = map[string][]string{outputForms: more}
 }
 
-// check refuses values that no command could use.
-func (g *globals) check() error {
+// outputForms is the annotation that lists the further forms.
+const outputForms = "imgctl_forms"
+
+// check refuses values that the command with these flags could not use.
+func (g *globals) check(flags *pflag.FlagSet) error {
+	forms := "text json name"
+	if f := flags.Lookup("output"); f != nil {
+		forms = strings.Join(append(strings.Fields(forms), f.Annotations[outputForms]...), " ")
+	}
 	switch {
 	case g.json:
 		g.output = "json"
@@ -75,7 +86,7 @@ func (g *globals) check() error {
 		g.output = "text"
 	}
 	for _, f := range []struct{ flag, got, want string }{
-		{"output", g.output, "text json name"},
+		{"output", g.output, forms},
 		{"progress", g.progress, "auto tty plain none"},
 	} {
 		if !slices.Contains(strings.Fields(f.want), f.got) {

@@ -129,7 +129,7 @@ func (a *app) prepare(cmd *cobra.Command) error {
 	if err := a.bindEnvironment(cmd); err != nil {
 		return err
 	}
-	return a.globals.check()
+	return a.globals.check(cmd.Flags())
 }
 
 // exactArgs and friends turn cobra's argument errors into usage errors.

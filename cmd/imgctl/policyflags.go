@@ -21,6 +21,14 @@ func (pf *policyFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&pf.key, "key", "", "public key `file`: one signature by it is demanded, and nothing else")
 }
 
+// file is the one that decides.
+func (pf *policyFlags) file() string {
+	if pf.policy != "" {
+		return pf.policy
+	}
+	return pf.key
+}
+
 // verifier makes the verifier of the flags; repositories are those that a bare key is for.
 func (a *app) verifier(pf policyFlags, reg *oci.Client, repositories ...string) (*verify.Verifier, error) {
 	policy, err := pf.load(repositories)

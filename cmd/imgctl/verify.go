@@ -3,23 +3,19 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"strings"
-	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
-	"github.com/imgctl/imgctl/internal/strict"
 	"github.com/imgctl/imgctl/pkg/oci"
 	"github.com/imgctl/imgctl/pkg/verify"
 )
 
 type verifyCmd struct {
 	*app
-	accept policyFlags
-	refs   []string
+	accept      policyFlags
+	annotations string
+	refs        []string
 }
 
 func newVerify(a *app) *cobra.Command {
@@ -32,9 +28,14 @@ each whether it answers, what it has and who signed that.
 
 A source that cannot be asked is unknown, never unsigned. Bytes and signatures are
 bound to a digest, so one verified source is enough; a tag that points elsewhere at
-another source is called changed.`,
+another source is called changed.
+
+A host that could not be asked is not asked again in the same run. With GITHUB_ACTIONS
+set, what is not verified becomes an annotation, and the table goes into the step's
+summary.`,
 		Example: `  imgctl verify quay.io/poseidon/kubelet:v1.36.2 --policy policies/kubelet.yaml
-  imgctl verify quay.io/poseidon/kubelet@sha256:… --key release.pub -o json`,
+  imgctl verify quay.io/poseidon/kubelet@sha256:… --key release.pub -o json
+  imgctl verify psdn/kubelet:v1.36.2 psdn/kubelet:v1.35.6 --policy policies/kubelet.yaml -o sarif`,
 		Args: atLeast(1, "one reference or more"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c.refs = args
@@ -42,109 +43,71 @@ another source is called changed.`,
 		},
 	}
 	c.accept.register(cmd.Flags())
+	cmd.Flags().StringVar(&c.annotations, "annotations", "auto", "auto, github or none: lines that a CI shows beside the run")
+	a.registerOutput(cmd.Flags(), "yaml", "sarif", "junit")
 	return cmd
 }
 
 func (c *verifyCmd) run(ctx context.Context) error {
-	var errs []error
-	var found []*verify.Inspection
-	for _, arg := range c.refs {
-		in, err := c.inspect(ctx, c.registries(), c.accept, arg)
-		if err != nil {
-			return wrapRef("verify", arg, err)
-		}
-		found = append(found, in)
-		if in.Err != nil {
-			errs = append(errs, in.Err)
-		}
-	}
-	if err := c.print(found); err != nil {
+	if err := checkAnnotations(c.annotations); err != nil {
 		return err
 	}
-	if len(errs) > 0 {
-		return errShown{errors.Join(errs...)}
+	found, err := c.inspectAll(ctx, c.registries(), c.accept, c.refs)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(c.print(found), c.tellGitHub(found)); err != nil {
+		return err
+	}
+	var errs []error
+	for _, in := range found {
+		errs = append(errs, in.Err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return errShown{err}
 	}
 	return nil
 }
 
 // inspect asks all sources of a reference.
 func (a *app) inspect(ctx context.Context, reg *oci.Client, accept policyFlags, arg string) (*verify.Inspection, error) {
-	ref, err := oci.ParseReference(arg)
-	if err != nil {
-		return nil, usage(err)
-	}
-	if ref.Tag == "" && ref.Digest.Hex == "" {
-		ref.Tag = "latest"
-	}
-	v, err := a.verifier(accept, reg, ref.Repository)
+	found, err := a.inspectAll(ctx, reg, accept, []string{arg})
 	if err != nil {
 		return nil, err
 	}
-	return v.Inspect(ctx, ref)
+	return found[0], nil
 }
 
-func (c *verifyCmd) print(found []*verify.Inspection) error {
-	switch c.output {
-	case "json":
-		if len(found) == 1 {
-			return printJSON(c.stdout, found[0])
-		}
-		return printJSON(c.stdout, struct {
-			strict.Header
-			Items []*verify.Inspection `json:"items"`
-		}{header("InspectionList"), found})
-	case "name":
-		for _, in := range found {
-			if in.Err == nil {
-				fmt.Fprintf(c.stdout, "%s@%s\n", in.Through, in.Digest)
-			}
-		}
-		return nil
-	}
-	for i, in := range found {
-		if i > 0 {
-			fmt.Fprintln(c.stdout)
-		}
-		printInspection(c.stdout, in)
-	}
-	return nil
-}
+// sideBySide is how many references are asked about at the same time.
+const sideBySide = 8
 
-// printInspection prints one table, one conclusion and, where there is one, the next step.
-func printInspection(w io.Writer, in *verify.Inspection) {
-	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(t, "SOURCE\tANSWERS\tDIGEST\tSIGNED BY\tVERDICT")
-	for _, s := range in.Sources {
-		answers := fmt.Sprintf("yes, %s", tookText(time.Duration(s.TookMillis)*time.Millisecond))
-		if !s.Answers {
-			answers = "no"
+// inspectAll asks all sources of all references. They have one verifier, so that
+// a host that is dead costs its time once.
+func (a *app) inspectAll(ctx context.Context, reg *oci.Client, accept policyFlags, args []string) ([]*verify.Inspection, error) {
+	refs := make([]oci.Reference, len(args))
+	repositories := make([]string, len(args))
+	for i, arg := range args {
+		ref, err := oci.ParseReference(arg)
+		if err != nil {
+			return nil, usage(err)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", s.Source, answers, orDash(shortDigest(s.Digest)), orDash(strings.Join(s.Signers, ", ")), s.Verdict)
-	}
-	t.Flush()
-	for _, s := range in.Sources {
-		if s.Detail != "" {
-			fmt.Fprintf(w, "  %s: %s\n", s.Source, oneLine(s.Detail))
+		if ref.Tag == "" && ref.Digest.Hex == "" {
+			ref.Tag = "latest"
 		}
+		refs[i], repositories[i] = ref, ref.Repository
 	}
-	fmt.Fprintf(w, "\n%s\n", in.Conclusion)
-	if in.Verdict == verify.VerdictVerified && anyUnknown(in) {
-		fmt.Fprintln(w, "Running nodes keep working: their images are local. New nodes need a source that answers.")
+	v, err := a.verifier(accept, reg, repositories...)
+	if err != nil {
+		return nil, err
 	}
-}
-
-func anyUnknown(in *verify.Inspection) bool {
-	for _, s := range in.Sources {
-		if s.Verdict == verify.VerdictUnknown {
-			return true
-		}
+	found := make([]*verify.Inspection, len(refs))
+	var g errgroup.Group
+	g.SetLimit(sideBySide)
+	for i, ref := range refs {
+		g.Go(func() (err error) {
+			found[i], err = v.Inspect(ctx, ref)
+			return err
+		})
 	}
-	return false
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "–"
-	}
-	return oneLine(s)
+	return found, g.Wait()
 }

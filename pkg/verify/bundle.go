@@ -86,7 +86,7 @@ func (c *collector) checkEnvelope(b *bundle.Bundle, h v1.Hash) finding {
 	}
 	by, err := c.signer(b, preAuthEncoding(e), e.GetSignatures()[0].GetSig(), sigstore.WithArtifactDigest(h.Algorithm, digest))
 	if err != nil {
-		return finding{answer: bad, reason: WrongSigner, err: err}
+		return finding{answer: bad, reason: ofSigner(err), err: err}
 	}
 
 	// 3. A statement that we understand, about h.
@@ -117,6 +117,15 @@ func (c *collector) signer(b *bundle.Bundle, message, signature []byte, about si
 		return signer{k.name, k.fingerprint}, k.verify(b, about)
 	}
 	return signer{}, errors.New("not signed with a key of the policy")
+}
+
+// ofSigner is the reason of an error of [collector.signer].
+func ofSigner(err error) Reason {
+	var window *windowError
+	if errors.As(err, &window) {
+		return Expired
+	}
+	return WrongSigner
 }
 
 // preAuthEncoding is what a DSSE signature is over

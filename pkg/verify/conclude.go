@@ -18,6 +18,9 @@ func conclude(ref oci.Reference, rows []row) *Inspection {
 	want := wanted(ref, rows)
 	var changed *oci.Changed
 	for _, r := range rows {
+		if r.source == nil { // no rule, and so nobody was asked
+			continue
+		}
 		s := r.judge(want)
 		if s.Verdict == VerdictChanged && changed == nil {
 			changed = &oci.Changed{Repository: s.Source, Tag: ref.Tag, Got: r.digest, Want: want}
@@ -25,7 +28,9 @@ func conclude(ref oci.Reference, rows []row) *Inspection {
 		in.Sources = append(in.Sources, s)
 	}
 	if i := slices.IndexFunc(rows, func(r row) bool { return r.verified != nil && r.digest == want }); i >= 0 {
-		in.Verified, in.Through, in.Digest = rows[i].verified, in.Sources[i].Source, want.String()
+		proof := *rows[i].verified // several rows may share it
+		in.Verified, in.Through, in.Digest = &proof, in.Sources[i].Source, want.String()
+		in.Verified.sources = whole(rows, want)
 		report := in.Verified.Report()
 		in.Report = &report
 	}
@@ -37,7 +42,11 @@ func conclude(ref oci.Reference, rows []row) *Inspection {
 	default:
 		in.Verdict, in.Err = nothingGood(ref, rows)
 	}
-	in.Conclusion = in.sentence(ref)
+	var refusal *Refusal
+	if errors.As(in.Err, &refusal) {
+		in.Reason = refusal.Reason
+	}
+	in.Conclusion, in.Next = in.sentence(ref), in.next(ref)
 	return in
 }
 
@@ -73,14 +82,31 @@ func (r *row) judge(want v1.Hash) SourceVerdict {
 		s.Verdict, s.Detail = VerdictChanged, strings.TrimSuffix("want "+want.String()+"; "+s.Detail, "; ")
 	case a == good:
 		s.Verdict = VerdictVerified
-	case errors.As(r.err, &refusal), a == bad:
-		s.Verdict = VerdictRefused
+	case errors.As(r.err, &refusal):
+		s.Verdict, s.Reason = VerdictRefused, refusal.Reason
+	case a == bad:
+		s.Verdict, s.Reason = VerdictRefused, Mismatch
 	case a == absent:
 		s.Verdict = VerdictAbsent
 	default:
-		s.Verdict, s.Answers = VerdictUnknown, r.digest != (v1.Hash{})
+		s.Verdict, s.Answers, s.Outage = VerdictUnknown, r.digest != (v1.Hash{}), oci.OutageOf(r.err)
 	}
 	return s
+}
+
+// whole returns where verified content is to be had: first where all of it was
+// seen, then where nobody could look. A pull that breaks off goes on there.
+func whole(rows []row, want v1.Hash) []*oci.Repository {
+	var seen, perhaps []*oci.Repository
+	for _, r := range rows {
+		switch {
+		case r.verified != nil && r.digest == want:
+			seen = append(seen, r.source)
+		case classify(r.err) == unknown:
+			perhaps = append(perhaps, r.source)
+		}
+	}
+	return append(seen, perhaps...)
 }
 
 // nothingGood is the verdict when no source has anything that is accepted: what
@@ -102,87 +128,13 @@ func nothingGood(ref oci.Reference, rows []row) (Verdict, error) {
 	switch {
 	case len(open) > 0:
 		// A refusal is named and not wrapped: this error is none.
-		err := fmt.Errorf("verify %s: not every source could be asked: %w", ref, joinErrors(open))
+		err := joinErrors(open)
 		if len(refused) > 0 {
 			err = fmt.Errorf("%w; %v", err, refused[0])
 		}
-		return VerdictUnknown, err
+		return VerdictUnknown, &Unknown{Reference: ref.String(), Err: err}
 	case len(refused) > 0:
 		return VerdictRefused, refused[0]
 	}
 	return VerdictAbsent, fmt.Errorf("verify %s: %w", ref, joinErrors(gone))
-}
-
-// sentence says the verdict to somebody who has been woken up for it.
-func (in *Inspection) sentence(ref oci.Reference) string {
-	unknown := in.with(VerdictUnknown)
-	var asides string
-	if len(unknown) > 0 {
-		asides = fmt.Sprintf(" %s could not be asked; nothing says that it changed.", join(unknown))
-	}
-	switch in.Verdict {
-	case VerdictVerified:
-		return fmt.Sprintf("Verified through %s (%s).%s", in.Through, in.Report.summary(), asides)
-	case VerdictChanged:
-		use := "Nothing may be used."
-		if in.Verified != nil {
-			use = fmt.Sprintf("Use the verified copy by digest: %s@%s.", in.Through, in.Digest)
-		}
-		return fmt.Sprintf("%s does not point at what is signed. Do not pull it from there. %s%s", at(ref, in.with(VerdictChanged)), use, asides)
-	case VerdictRefused:
-		return fmt.Sprintf("Every source has answered, and the policy accepts none of it. Do not use %s.", ref)
-	case VerdictAbsent:
-		return fmt.Sprintf("Every source has answered: there is no %s.", ref)
-	}
-	return fmt.Sprintf("Whether %s may be used is not known: %s could not be asked.", ref, join(unknown))
-}
-
-// with lists the sources that have the verdict.
-func (in *Inspection) with(v Verdict) []string {
-	var list []string
-	for _, s := range in.Sources {
-		if s.Verdict == v {
-			list = append(list, s.Source)
-		}
-	}
-	return list
-}
-
-// at names the reference at each of the sources.
-func at(ref oci.Reference, sources []string) string {
-	for i := range sources {
-		sources[i] = oci.Reference{Repository: sources[i], Tag: ref.Tag}.String()
-	}
-	return join(sources)
-}
-
-// summary says in a few words what was verified: "index, 2 platforms, 3 attestations".
-func (r *Report) summary() string {
-	attestations := 0
-	for _, p := range r.Parts {
-		attestations += len(p.Attestations)
-	}
-	words := []string{r.Parts[0].Name}
-	if n := len(r.Parts) - 1; n > 0 {
-		words = append(words, count(n, "platform"))
-	}
-	if attestations > 0 {
-		words = append(words, count(attestations, "attestation"))
-	}
-	return strings.Join(words, ", ")
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
-// join lists names as a sentence does.
-func join(names []string) string {
-	if n := len(names); n > 1 {
-		return strings.Join(names[:n-1], ", ") + " and " + names[n-1]
-	}
-	return strings.Join(names, "")
 }

@@ -17,9 +17,13 @@ import (
 // InspectionKind is the kind of an [Inspection] as JSON.
 const InspectionKind = "Inspection"
 
-// defaultBudget is how long one source may take. All are asked at the same
-// time, so that the whole answer is there in half a minute.
-const defaultBudget = 20 * time.Second
+const (
+	// defaultBudget is how long one source may take. All are asked at the same
+	// time, so that the whole answer is there in half a minute.
+	defaultBudget = 20 * time.Second
+	// A source that has said nothing after this part of its budget is dead.
+	firstWord = 2
+)
 
 // Verdict is what is known about a reference, or about it at one source.
 type Verdict string
@@ -39,24 +43,29 @@ type Inspection struct {
 
 	Reference  string          `json:"reference"`
 	Verdict    Verdict         `json:"verdict"`
+	Reason     Reason          `json:"reason,omitempty"`  // of a refusal
 	Conclusion string          `json:"conclusion"`        // the verdict in a sentence or two
+	Next       string          `json:"next,omitempty"`    // what to do now; "" when nothing is
 	Digest     string          `json:"digest,omitempty"`  // what may be used; "" when nothing may
 	Through    string          `json:"through,omitempty"` // the first source that has it whole
 	Sources    []SourceVerdict `json:"sources"`           // in the order of the policy
 	Report     *Report         `json:"report,omitempty"`  // of what may be used
 	Verified   *Verified       `json:"-"`                 // the same as a proof; nil when nothing may be used
-	Err        error           `json:"-"`                 // nil, *Refusal, *oci.Changed, or why nobody could be asked
+	Err        error           `json:"-"`                 // nil, *Refusal, *oci.Changed, *Unknown, or that it is nowhere
 }
 
 // SourceVerdict is a row of the table.
 type SourceVerdict struct {
-	Source     string   `json:"source"`
-	Answers    bool     `json:"answers"`
-	Digest     string   `json:"digest,omitempty"`  // that the reference has there
-	Signers    []string `json:"signers,omitempty"` // who of the policy signed that
-	Verdict    Verdict  `json:"verdict"`
-	Detail     string   `json:"detail,omitempty"` // why it is not verified, or what else is to be known
-	TookMillis int64    `json:"tookMillis"`       // until the first answer
+	Source  string   `json:"source"`
+	Answers bool     `json:"answers"`
+	Digest  string   `json:"digest,omitempty"`  // that the reference has there
+	Signers []string `json:"signers,omitempty"` // who of the policy signed that
+	Verdict Verdict  `json:"verdict"`
+	Reason  Reason   `json:"reason,omitempty"` // of a refusal
+
+	Outage     oci.Outage `json:"outage,omitempty"` // of an unknown one: how it could not be asked
+	Detail     string     `json:"detail,omitempty"` // why it is not verified, or what else is to be known
+	TookMillis int64      `json:"tookMillis"`       // until the first answer
 }
 
 // row is a SourceVerdict in the making.
@@ -83,7 +92,7 @@ func (v *Verifier) Inspect(ctx context.Context, ref oci.Reference) (*Inspection,
 	rule, ok := v.Policy.Rule(ref.Repository)
 	if !ok {
 		s := Subject{Repository: ref.Repository, Digest: ref.Digest}
-		return nil, &Refusal{Subject: s, Reason: Denied, Err: errors.New("no rule of the policy names the repository")}
+		return conclude(ref, []row{{err: &Refusal{Subject: s, Reason: Denied, Err: errors.New("no rule of the policy names the repository")}}}), nil
 	}
 	sources, err := v.inspected(rule, ref.Repository)
 	if err != nil {
@@ -128,33 +137,60 @@ func (v *Verifier) inspected(rule *Rule, repository string) ([]*oci.Repository, 
 
 // inspectOne asks one source, within the budget, without help of the others.
 func (v *Verifier) inspectOne(ctx context.Context, ref oci.Reference, source *oci.Repository) row {
-	ctx, cancel := v.withBudget(ctx)
-	defer cancel()
 	r := row{source: source}
-	began := v.now()
-	if ref.Tag != "" {
-		d, err := source.Resolve(ctx, ref.Tag)
-		r.digest, r.err = d.Digest, err
-	} else {
-		_, r.err = source.Manifest(ctx, ref.Digest)
-		if a := classify(r.err); a == good || a == bad {
-			r.digest = ref.Digest
-		}
+	if r.err = v.dead.why(source); r.err != nil {
+		return r
 	}
+	ctx, cancel := withBudget(ctx, v.budget())
+	defer cancel()
+	began := v.now()
+	r.digest, r.err = v.look(ctx, ref, source)
 	r.took = v.now().Sub(began)
 	if r.err == nil {
 		r.verified, r.err = v.Verify(ctx, Subject{ref.Repository, r.digest}, source)
 	}
+	if classify(r.err) == unknown {
+		v.dead.remember(source, r.err)
+	}
 	return r
 }
 
-func (v *Verifier) withBudget(ctx context.Context) (context.Context, context.CancelFunc) {
-	budget := v.Budget
-	if budget == 0 {
-		budget = defaultBudget
+// look asks a source what it has, within the time in which a live one says something.
+func (v *Verifier) look(ctx context.Context, ref oci.Reference, source *oci.Repository) (v1.Hash, error) {
+	ctx, cancel := withBudget(ctx, v.budget()/firstWord)
+	defer cancel()
+	if ref.Tag != "" {
+		d, err := source.Resolve(ctx, ref.Tag)
+		return d.Digest, err
 	}
-	return context.WithTimeoutCause(ctx, budget, fmt.Errorf("no answer within %s", budget))
+	_, err := source.Manifest(ctx, ref.Digest)
+	if a := classify(err); a == good || a == bad {
+		return ref.Digest, err
+	}
+	return v1.Hash{}, err
 }
+
+func (v *Verifier) budget() time.Duration {
+	if v.Budget == 0 {
+		return defaultBudget
+	}
+	return v.Budget
+}
+
+func withBudget(ctx context.Context, budget time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, budget, &budgetError{budget})
+}
+
+// budgetError is a source that has used up its time.
+type budgetError struct{ budget time.Duration }
+
+func (e *budgetError) Error() string { return fmt.Sprintf("no answer within %s", e.budget) }
+
+// Timeout makes it a time-out as those of package net are.
+func (e *budgetError) Timeout() bool { return true }
+
+// Temporary is the rest of [net.Error].
+func (e *budgetError) Temporary() bool { return true }
 
 // combine lets sources that have the same content vouch for each other: bytes
 // and signatures are bound to the digest, so what one lacks another may have.
@@ -166,7 +202,7 @@ func (v *Verifier) combine(ctx context.Context, ref oci.Reference, rows []row) {
 			continue
 		}
 		tried[r.digest] = true
-		ctx, cancel := v.withBudget(ctx)
+		ctx, cancel := withBudget(ctx, v.budget())
 		whole, err := v.Verify(ctx, Subject{ref.Repository, r.digest}, inOrder(rows, i)...)
 		cancel()
 		if err != nil {
@@ -186,11 +222,12 @@ func lacksOnlyEvidence(err error) bool {
 	return errors.As(err, &r) && r.Reason != Mismatch && r.Reason != Incomplete
 }
 
-// inOrder returns the sources, beginning with the given one.
+// inOrder returns the sources that have answered, beginning with the given one:
+// waiting for a dead one again would not prove anything.
 func inOrder(rows []row, first int) []*oci.Repository {
 	list := []*oci.Repository{rows[first].source}
 	for i, r := range rows {
-		if i != first {
+		if i != first && classify(r.err) != unknown {
 			list = append(list, r.source)
 		}
 	}

@@ -215,8 +215,15 @@ func TestInspectRefusesWhatItCannotAsk(t *testing.T) {
 	if _, err := w.Inspect(t.Context(), oci.Reference{Repository: a}); err == nil || !strings.Contains(err.Error(), "want a tag or a digest") {
 		t.Errorf("no tag: %v", err)
 	}
-	_, err := w.Inspect(t.Context(), oci.Reference{Repository: "quay.io/other/image", Tag: "v1"})
-	refused(t, err, Denied)
+	in, err := w.Inspect(t.Context(), oci.Reference{Repository: "quay.io/other/image", Tag: "v1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, in, VerdictRefused)
+	refused(t, in.Err, Denied)
+	if len(in.Sources) > 0 || in.Reason != Denied || !strings.Contains(in.Conclusion, "nobody was asked") {
+		t.Errorf("inspection: %+v", in)
+	}
 }
 
 // A source that never answers costs its budget, and the others do not wait for it.

@@ -40,6 +40,8 @@ func (c *collector) judgeSignatures(p *part) *Refusal {
 	case len(signers) > 0:
 		r.Reason = TooFewSigners
 		r.Err = fmt.Errorf("signed by %d of the policy's signers (%s), want %d", len(signers), join(signers), c.rule.threshold)
+	case slices.Contains(reasons, Expired):
+		r.Reason, r.Err = Expired, errors.New("no signature that counts now")
 	case slices.Contains(reasons, WrongSigner):
 		r.Reason, r.Err = WrongSigner, errors.New("no signature that counts")
 	case len(reasons) > 0:

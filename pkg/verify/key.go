@@ -74,13 +74,19 @@ func parseKey(name string, file []byte) (*trustedKey, error) {
 func (k *trustedKey) valid(now time.Time) error {
 	clock := now.UTC().Format(time.RFC3339)
 	if !k.notBefore.IsZero() && now.Before(k.notBefore) {
-		return fmt.Errorf("signed with %s, which counts from %s only (this machine's clock says %s)", k.name, k.notBefore.UTC().Format(time.RFC3339), clock)
+		return &windowError{fmt.Sprintf("signed with %s, which counts from %s only (this machine's clock says %s)", k.name, k.notBefore.UTC().Format(time.RFC3339), clock)}
 	}
 	if !k.notAfter.IsZero() && now.After(k.notAfter) {
-		return fmt.Errorf("signed with %s, which counted until %s only (this machine's clock says %s)", k.name, k.notAfter.UTC().Format(time.RFC3339), clock)
+		return &windowError{fmt.Sprintf("signed with %s, which counted until %s only (this machine's clock says %s)", k.name, k.notAfter.UTC().Format(time.RFC3339), clock)}
 	}
 	return nil
 }
+
+// windowError is a good signature by a key of the policy at a time when it does
+// not count.
+type windowError struct{ text string }
+
+func (e *windowError) Error() string { return e.text }
 
 // verify runs the verification of sigstore-go with the one key. The time is not
 // its business: nobody attests when a key without a log signed.

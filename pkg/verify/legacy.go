@@ -109,7 +109,7 @@ func (c *collector) checkLegacy(l cosign.Layer, h v1.Hash) finding {
 	}
 	by, err := c.signer(b, l.Body, b.GetMessageSignature().GetSignature(), sigstore.WithArtifact(bytes.NewReader(l.Body)))
 	if err != nil {
-		return finding{answer: bad, reason: WrongSigner, err: err}
+		return finding{answer: bad, reason: ofSigner(err), err: err}
 	}
 	signed, err := parsePayload(l.Body)
 	if err != nil {

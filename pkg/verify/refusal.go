@@ -19,7 +19,8 @@ const (
 	Mismatch           Reason = "mismatch"            // the content is not what its digest says
 	Incomplete         Reason = "incomplete"          // a manifest that the index names is nowhere, or of no use
 	Unsigned           Reason = "unsigned"            // nobody has signed it
-	WrongSigner        Reason = "wrong-signer"        // signed, but by nobody who counts (now)
+	WrongSigner        Reason = "wrong-signer"        // signed, but by nobody who counts
+	Expired            Reason = "expired"             // signed by a key of the policy whose time is over, or has not come
 	Malformed          Reason = "malformed"           // there are signatures, of which none can be read
 	TooFewSigners      Reason = "too-few-signers"     // some who count have signed, fewer than the threshold
 	MissingAttestation Reason = "missing-attestation" // a required attestation is not there or does not count
@@ -69,6 +70,21 @@ func (r *Refusal) Error() string {
 
 // Unwrap returns what was found.
 func (r *Refusal) Unwrap() error { return r.Err }
+
+// Unknown is the answer that nobody can give: what could settle it could not be
+// asked. It is an outage and says nothing about the content.
+type Unknown struct {
+	Reference string
+	Err       error // why each source could not be asked
+}
+
+// Error is one line.
+func (u *Unknown) Error() string {
+	return fmt.Sprintf("verify %s: not every source could be asked: %v", u.Reference, u.Err)
+}
+
+// Unwrap returns what the sources said.
+func (u *Unknown) Unwrap() error { return u.Err }
 
 // answer is what a source said.
 type answer int

@@ -14,7 +14,9 @@ type Verifier struct {
 	Policy   *Policy          // nil refuses everything
 	Registry *oci.Client      // opens the sources that the policy names
 	Now      func() time.Time // nil: the machine's clock; decides which keys count
-	Budget   time.Duration    // of [Verifier.Inspect] for one source; 0: 20 s
+	Budget   time.Duration    // of [Verifier.Inspect] for one source, of which half for its first word; 0: 20 s
+
+	dead graveyard // what [Verifier.Inspect] need not ask again
 }
 
 // Verify decides whether s may be used.

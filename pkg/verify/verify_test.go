@@ -247,8 +247,8 @@ func TestSignaturesOfSeveralSourcesAddUp(t *testing.T) {
 	refused(t, err, TooFewSigners)
 }
 
-// S16: keys count in their time only.
-func TestKeysCountInTheirTime(t *testing.T) {
+// Keys count in their time only, and beyond it the refusal is of its own kind.
+func TestS16S17KeysCountInTheirTime(t *testing.T) {
 	k, l, a := imgtest.SigningKey(t), imgtest.SigningKey(t), newRegistry(t)
 	h := imgtest.Release{Repository: a, Signers: signers(k)}.Push(t)
 	p, err := policyOf(t, k, l, "rules:\n- repositories: ["+a+"]\n  signers: {any: [{key: {file: k.pub, notBefore: 2026-01-01T00:00:00Z, notAfter: 2027-01-31T00:00:00Z}}]}\n")
@@ -278,7 +278,7 @@ func TestKeysCountInTheirTime(t *testing.T) {
 			}
 			continue
 		}
-		refused(t, err, WrongSigner, tt.want)
+		refused(t, err, Expired, tt.want)
 	}
 }
 
