@@ -25,10 +25,13 @@ at, and write the first answer into bundle.lock.json beside it. From then on the
 bundle means these bytes, from whichever of the registries they come. The kubelet's
 tag is the bundle's version of Kubernetes where none is written.
 
+Every registry that is listed must have that digest: one that does not is an error, one
+that cannot be asked a warning, and so is an image for one platform only.
+
 stdout is repository@digest, one a line.`,
 		Example: `  imgctl bundle lock bundles/typhoon
   imgctl bundle lock bundles/typhoon -o json | jq -r '.images.kubelet.digest'`,
-		Args:    exactArgs(1, "the directory of a bundle spec"),
+		Args: exactArgs(1, "the directory of a bundle spec"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c.dir = args[0]
 			return wrap("bundle lock "+c.dir, c.run(cmd.Context()))
@@ -43,13 +46,12 @@ func (c *bundleLockCmd) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	reg := c.registries()
-	lock, err := bundle.NewLock(config, func(ref string) (string, error) {
-		_, h, err := c.resolve(ctx, reg, ref)
-		return h.String(), err
-	})
+	lock, err := bundle.NewLock(ctx, config, lockRegistries{c.app, c.registries()})
 	if err != nil {
 		return err
+	}
+	for _, w := range lock.Warnings() {
+		c.printer().line("warning", "%s", w)
 	}
 	if err := lock.Save(config); err != nil {
 		return err
@@ -68,3 +70,25 @@ func (c *bundleLockCmd) run(ctx context.Context) error {
 	}
 	return nil
 }
+
+// lockRegistries answers what a lock asks.
+type lockRegistries struct {
+	*app
+	client *oci.Client
+}
+
+// Ask reads the manifest that ref stands for.
+func (r lockRegistries) Ask(ctx context.Context, ref string) (digest string, index bool, err error) {
+	repo, h, err := r.resolve(ctx, r.client, ref)
+	if err != nil {
+		return "", false, err
+	}
+	m, err := repo.Manifest(ctx, h)
+	if err != nil {
+		return "", false, err
+	}
+	return h.String(), m.IsIndex(), nil
+}
+
+// Outage counts a registry that wants other credentials: it said nothing about the image.
+func (lockRegistries) Outage(err error) bool { return oci.Unreachable(err) || oci.Denied(err) }

@@ -154,6 +154,34 @@ func TestK04NoSecretIsPrintedByAnyBootstrapVerb(t *testing.T) {
 	}
 }
 
+// What is an argument, every process of the machine sees; what others may read, they do.
+func TestK05ATokenIsNoArgumentAndItsFileIsItsOwnersAlone(t *testing.T) {
+	t.Setenv("IMGCTL_BOOTSTRAP_TOKEN", "")
+	s := &session{t: t, dir: t.TempDir()}
+	secrets := filepath.Join(s.dir, "secrets")
+	s.run("", 0, "bootstrap", "init", s.file("cluster.yaml", bootstrapCluster), "-o", secrets)
+	info := filepath.Join(secrets, "manifests/cluster-info.yaml")
+	config, err := os.ReadFile(filepath.Join(secrets, "bootstrap-kubelet.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := regexp.MustCompile(`[a-z0-9]{6}\.[a-z0-9]{16}`).FindString(string(config))
+	file := s.file("token", token)
+	for mode, want := range map[os.FileMode]int{0o600: 0, 0o400: 0, 0o640: 2, 0o604: 2, 0o644: 2, 0o610: 2, 0o601: 2} {
+		if err := os.Chmod(file, mode); err != nil {
+			t.Fatal(err)
+		}
+		s.run("", want, "bootstrap", "token", "verify", info, "--token-file", file)
+	}
+	s.run(token, 0, "bootstrap", "token", "verify", info, "--token-file", "-")
+	for _, args := range [][]string{{token}, {info, token}, {info, "--token-file", token}, {info, "--token", token}, {info, "--token=" + token}, {info, "--token-file=" + token}} {
+		s.run("", 2, append([]string{"bootstrap", "token", "verify"}, args...)...)
+	}
+	if strings.Contains(s.printed.String(), token[7:]) {
+		t.Error("the token is repeated in an error")
+	}
+}
+
 // makeCluster uses every verb of the one who makes a cluster, and returns a token of it.
 func (s *session) makeCluster(secrets, endpoint, recipient string) string {
 	s.t.Helper()

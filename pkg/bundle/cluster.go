@@ -2,7 +2,9 @@ package bundle
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -117,8 +119,14 @@ func parseCIDRs(key string, texts []string) ([]netip.Prefix, error) {
 // Warnings says what works and is still not what one should want.
 func (c *Config) Warnings() []string {
 	var w []string
-	if n := len(c.Cluster.EtcdServers); n > 0 && n%2 == 0 {
-		w = append(w, fmt.Sprintf("cluster.etcdServers: %d members survive no more failures than %d do, and one more can fail", n, n-1))
+	members := map[string]int{"cluster.etcdServers": len(c.Cluster.EtcdServers)}
+	if c.ControlPlane != nil {
+		members["controlPlane.members"] = len(c.ControlPlane.Members)
+	}
+	for _, key := range slices.Sorted(maps.Keys(members)) {
+		if n := members[key]; n > 0 && n%2 == 0 {
+			w = append(w, fmt.Sprintf("%s: %d members survive no more failures than %d do, and one more can fail", key, n, n-1))
+		}
 	}
 	return w
 }

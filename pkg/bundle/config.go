@@ -140,7 +140,7 @@ func Load(path string) (*Config, error) {
 // Check reports the first value that no node could use as a [*strict.Error],
 // with its place in the file that was loaded.
 func (c *Config) Check() error {
-	for _, check := range []func() error{c.checkHead, c.checkCluster, c.checkLabels, c.checkTaints, c.checkCredentialProviders, c.checkImages, c.checkPlane} {
+	for _, check := range []func() error{c.checkHead, c.checkCluster, c.checkLabels, c.checkTaints, c.checkCredentialProviders, c.checkImages, c.checkVersions, c.checkPlane} {
 		if err := check(); err != nil {
 			return c.at(err)
 		}
@@ -256,6 +256,9 @@ func (c *Config) checkImages() error {
 			if err := checkSource(ref); err != nil {
 				return fmt.Errorf("images.%s: alternative %d: %w", name, i+1, err)
 			}
+		}
+		if err := oneDigest(c.Images[name]); err != nil {
+			return fmt.Errorf("images.%s: %w", name, err)
 		}
 	}
 	if len(c.Images[kubeletImage]) == 0 {

@@ -85,6 +85,7 @@ func TestLoadRefusesWhatNoNodeCouldUse(t *testing.T) {
 		"an image that nothing runs": {"  kubelet: quay", "  hyperkube: quay", `images: got "hyperkube"`},
 		"an image with a line break": {"  kubelet: quay.io/poseidon/kubelet", `  kubelet: ["quay.io/a/b", "quay.io/a\nb"]`, "images.kubelet: alternative 2"},
 		"an image of no registry":    {"  kubelet: quay.io/poseidon/kubelet", "  kubelet: psdn/kubelet", "images.kubelet: alternative 1"},
+		"two digests of one image":   {"  kubelet: quay.io/poseidon/kubelet", "  kubelet: [quay.io/a/b@" + digest + ", quay.io/a/c@" + otherDigest + "]", "images.kubelet: alternative 2: got " + otherDigest},
 	} {
 		t.Run(name, func(t *testing.T) {
 			changed := strings.Replace(string(good), tt.old, tt.new, 1)

@@ -5,8 +5,11 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/imgctl/imgctl/pkg/bundle/owners"
 	"github.com/imgctl/imgctl/pkg/bundle/plane"
@@ -56,11 +59,16 @@ func (c *Config) readAddOns() error {
 		return nil
 	}
 	p.addOns = make(map[string][]byte)
+	root, err := os.OpenRoot(filepath.Dir(c.file))
+	if err != nil {
+		return fmt.Errorf("controlPlane.addOns: %w", err)
+	}
+	defer root.Close()
 	for i, dir := range p.AddOns {
 		if !filepath.IsLocal(dir) {
 			return fmt.Errorf("controlPlane.addOns[%d]: got %q, want a directory below that of bundle.yaml", i, dir)
 		}
-		files, err := plane.ReadAddons(filepath.Join(filepath.Dir(c.file), dir))
+		files, err := plane.ReadAddons(root, dir)
 		if err != nil {
 			return fmt.Errorf("controlPlane.addOns[%d]: %w", i, err)
 		}
@@ -92,6 +100,9 @@ func (c *Config) checkPlane() error {
 	if c.CNI == "cilium" && len(p.AddOns) == 0 {
 		return fmt.Errorf("cni: cilium's own manifests are wanted among controlPlane.addOns")
 	}
+	if err := checkIssuer(p.Issuer); err != nil {
+		return err
+	}
 	for i, name := range p.RunAsRoot {
 		if !slices.Contains(owners.Components(), name) {
 			return fmt.Errorf("controlPlane.runAsRoot[%d]: got %q, want one of %v", i, name, owners.Components())
@@ -101,6 +112,16 @@ func (c *Config) checkPlane() error {
 		return fmt.Errorf("controlPlane.%w", err)
 	}
 	return c.checkMembers()
+}
+
+// checkIssuer also keeps variables out: the kubelet would expand them in the
+// flag of the API server.
+func checkIssuer(issuer string) error {
+	u, err := url.Parse(issuer)
+	if issuer == "" || err == nil && u.Scheme == "https" && domainForm.MatchString(u.Hostname()) && u.User == nil && u.RawQuery == "" && u.Fragment == "" && u.String() == issuer && !strings.ContainsAny(issuer, "$()") {
+		return nil
+	}
+	return fmt.Errorf("controlPlane.issuer: got %q, want an https URL without a query", issuer)
 }
 
 func (c *Config) checkMembers() error {

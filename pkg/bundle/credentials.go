@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/imgctl/imgctl/pkg/bundle/content"
 	"sigs.k8s.io/yaml"
@@ -65,6 +67,11 @@ func (c *Config) checkCredentialProviders() error {
 		for _, m := range one.MatchImages {
 			if !imagesForm.MatchString(m) {
 				return fmt.Errorf("%s.providers[%d].matchImages: got %q, want a host, perhaps with *, a port and a path", key, i, m)
+			}
+		}
+		for _, a := range one.Args {
+			if strings.ContainsFunc(a, func(r rune) bool { return !unicode.IsPrint(r) }) {
+				return fmt.Errorf("%s.providers[%d].args: got %q, want what can be printed", key, i, a)
 			}
 		}
 	}

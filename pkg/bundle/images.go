@@ -7,7 +7,10 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/mod/semver"
+
 	"github.com/imgctl/imgctl/pkg/bundle/content"
+	"github.com/imgctl/imgctl/pkg/bundle/flags"
 )
 
 // The one place that says which images the units of a machine run.
@@ -83,6 +86,48 @@ func checkSource(source string) error {
 		return fmt.Errorf("got %q, want registry and repository in full, in lower case, perhaps with a tag or a digest", source)
 	}
 	return nil
+}
+
+// oneDigest reports sources that name different bytes.
+func oneDigest(sources Sources) error {
+	digest := ""
+	for i, source := range sources {
+		_, d, ok := strings.Cut(source, "@")
+		if ok && digest != "" && d != digest {
+			return fmt.Errorf("alternative %d: got %s, want the digest of the other, %s", i+1, d, digest)
+		}
+		if ok {
+			digest = d
+		}
+	}
+	return nil
+}
+
+// checkVersions holds the tags of Kubernetes' own images against each other
+// (CATALOGUE K14). One without such a tag is of the bundle's version.
+func (c *Config) checkVersions() error {
+	apiservers := c.Images["kube-apiserver"]
+	if len(apiservers) == 0 {
+		apiservers = Sources{""}
+	}
+	for _, name := range []string{kubeletImage, "kube-proxy", "kube-controller-manager", "kube-scheduler"} {
+		for _, source := range c.Images[name] {
+			for _, apiserver := range apiservers {
+				if err := flags.Skew(name, c.versionOf(source), c.versionOf(apiserver)); err != nil {
+					return fmt.Errorf("images.%s: %w", name, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// versionOf is the version of Kubernetes that a source's tag is.
+func (c *Config) versionOf(source string) string {
+	if m := sourceForm.FindStringSubmatch(source); m != nil && m[2] != "" && semver.IsValid(m[2][1:]) {
+		return m[2][1:]
+	}
+	return c.Kubernetes
 }
 
 // imageEnvironment makes a unit read which images there are.

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// K07: no image is given the digest of another.
-func TestOnlyTheKubeletIsPinnedToWhatWasJustMade(t *testing.T) {
+// No image is given the digest of another.
+func TestK07OnlyTheKubeletIsPinnedToWhatWasJustMade(t *testing.T) {
 	c := load(t)
 	other := "registry.k8s.io/etcd@sha256:" + strings.Repeat("cd", 32)
 	c.Images = map[string]Sources{"kubelet": {"quay.io/poseidon/kubelet", "docker.io/psdn/kubelet"}, "etcd": {other}}
@@ -57,6 +57,13 @@ func TestAnEvenNumberOfEtcdMembersIsWarnedOf(t *testing.T) {
 		c.Cluster.EtcdServers = servers
 		if got := len(c.Warnings()); got != map[int]int{2: 1}[n] {
 			t.Errorf("%d members: got %d warnings", n, got)
+		}
+	}
+	c.Cluster.EtcdServers = nil
+	for n, members := range []map[string]string{nil, {"a": ""}, {"a": "", "b": ""}} {
+		c.ControlPlane = &ControlPlane{Members: members}
+		if got := len(c.Warnings()); got != map[int]int{2: 1}[n] {
+			t.Errorf("%d members as static pods: got %d warnings", n, got)
 		}
 	}
 }

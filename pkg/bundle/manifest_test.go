@@ -60,8 +60,8 @@ func subset(v, like any) any {
 	return out
 }
 
-// K03: a string is a string for every YAML reader, YAML 1.1 or 1.2.
-func TestStringsStayStrings(t *testing.T) {
+// A string is a string for every YAML reader, YAML 1.1 or 1.2.
+func TestK03StringsStayStrings(t *testing.T) {
 	for _, domain := range []string{"yes", "no", "on", "null", "true", "y", "0x10", "0o17", "017", "1e3", "1.5", "12", "1-2", "2026-07-01", "cluster.local"} {
 		c := load(t)
 		c.Cluster.Domain = domain
@@ -77,6 +77,48 @@ func TestStringsStayStrings(t *testing.T) {
 			if got["clusterDomain"] != domain {
 				t.Errorf("%s: got %#v, want the string %q", name, got["clusterDomain"], domain)
 			}
+		}
+	}
+}
+
+// What a DNS domain cannot be, an argument can.
+func TestK03ArgumentsOfAProviderSurviveAnyYAMLReader(t *testing.T) {
+	args := []string{
+		"yes", "NO", "~", "", " ", "0x10", "0b1", "1_000", "1e3", ".inf", "-", "- a", "a: b", ": ", "a #b", "#b", "[]", "[a", "*a", "&a b", "!!str a",
+		"|", ">", "%a", "@a", "`a", "'a'", `"a"`, `\`, "ä", "😀", "<<", "=", "2026-07-01T00:00:00Z", "12:30:45",
+	}
+	c := load(t)
+	c.Kubelet.CredentialProviders = &CredentialProviders{Directory: "/opt/providers", Providers: []CredentialProvider{
+		{Name: "a", MatchImages: []string{"*.example.com"}, CacheDuration: "12h", Args: args},
+	}}
+	text := []byte(body(t, rendered(t, c), credentialPath))
+	for name, unmarshal := range map[string]func([]byte, any) error{
+		"sigs.k8s.io/yaml": func(b []byte, v any) error { return k8syaml.UnmarshalStrict(b, v) },
+		"goccy/go-yaml":    func(b []byte, v any) error { return yaml.Unmarshal(b, v) },
+	} {
+		var got struct {
+			APIVersion, Kind string
+			Providers        []struct {
+				Name, APIVersion, DefaultCacheDuration string
+				MatchImages                            []string
+				Args                                   []any
+			}
+		}
+		if err := unmarshal(text, &got); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		for i, want := range args {
+			if i >= len(got.Providers[0].Args) || got.Providers[0].Args[i] != want {
+				t.Errorf("%s: got %#v, want the string %q at %d", name, got.Providers[0].Args, want, i)
+				break
+			}
+		}
+	}
+	for _, bad := range []string{"a\tb", "a\nb", "\n", "\x00", "\u0085", "\u2028", "\ufeff", "\xff\n"} {
+		c.Kubelet.CredentialProviders.Providers[0].Args = []string{bad}
+		if tree, err := Render(c, pinned); err == nil || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: got %d files, %v", bad, len(tree.Files), err)
 		}
 	}
 }

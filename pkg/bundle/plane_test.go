@@ -8,8 +8,8 @@ import (
 	"github.com/imgctl/imgctl/pkg/bundle/plane"
 )
 
-// K06, K07, K12: nothing of a whole cluster is taken for a placeholder, a tag or
-// a secret, and what is one is found among it.
+// Nothing of a whole cluster is taken for a placeholder (K06), a tag (K07) or a
+// secret (K12), and what is one is found among it.
 func TestTheControlPlaneIsFitForABundle(t *testing.T) {
 	table, err := owners.New(nil)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"go/build"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -107,8 +108,8 @@ func TestAThousandRendersHaveOneDigest(t *testing.T) {
 	}
 }
 
-// K06, K07: what pin answers is used only if it is a digest.
-func TestRenderWantsADigestForEveryImage(t *testing.T) {
+// What pin answers is used only if it is a digest.
+func TestK07RenderWantsADigestForEveryImage(t *testing.T) {
 	cause := errors.New("no such image")
 	for name, pin := range map[string]func(string) (string, error){
 		"an error":              func(string) (string, error) { return "", cause },
@@ -212,7 +213,7 @@ func TestImageHoldsEveryFileAsListed(t *testing.T) {
 	}
 }
 
-// K03, K06, K07, K12, N05, N08, N09: a tree made by hand is held to the same rules.
+// K12, N05, N08, N09: a tree made by hand is held to the same rules.
 func TestImageRefusesWhatMayNotBePublished(t *testing.T) {
 	key := "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIA==\n-----END EC PRIVATE KEY-----\n"
 	token := "abcdef.0123456789abcdef" // the example of Kubernetes' documentation
@@ -232,18 +233,6 @@ func TestImageRefusesWhatMayNotBePublished(t *testing.T) {
 		"bootstrap token in a flag": "ExecStart=/x --token=" + token,
 		"bootstrap token in base64": "a: " + base64.StdEncoding.EncodeToString([]byte("token "+token+"\n")),
 		"authorization header":      "Authorization: Bearer 0123456789abcdef0123",
-		"template":                  "image: {{ .Image }}",
-		"variable":                  "ExecStart=/x ${HOME}",
-		"unclosed variable":         "ExecStart=/x ${HOME",
-		"version":                   "a: v{version}",
-		"reminder":                  "a: REPLACE_ME",
-		"angle brackets":            "server: <API_SERVER>",
-		"image by tag":              "image: quay.io/coreos/etcd:v3.5.13",
-		"image by nothing":          "a: registry.k8s.io/pause",
-		"image of any registry":     "- image: r.example.org/a:1",
-		"image by tag and digest":   "image: quay.io/a/b:1@" + digest,
-		"own image by tag":          "a: r.example.org:5000/own:v1",
-		"own image, other digest":   "a: r.example.org:5000/own@sha256:" + strings.Repeat("cd", 32),
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := handmade("/etc/a.yaml", text).Image(time.Unix(1, 0))
@@ -256,6 +245,40 @@ func TestImageRefusesWhatMayNotBePublished(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What was left to fill in is refused wherever it stands.
+func TestK06PlaceholdersAreRefused(t *testing.T) {
+	refuseBodies(t, map[string]string{
+		"template":          "image: {{ .Image }}",
+		"variable":          "ExecStart=/x ${HOME}",
+		"unclosed variable": "ExecStart=/x ${HOME",
+		"version":           "a: v{version}",
+		"reminder":          "a: REPLACE_ME",
+		"angle brackets":    "server: <API_SERVER>",
+	})
+}
+
+// An image by tag is refused wherever it stands, and so is another digest of our own.
+func TestK07ImagesByTagAreRefused(t *testing.T) {
+	refuseBodies(t, map[string]string{
+		"image by tag":            "image: quay.io/coreos/etcd:v3.5.13",
+		"image by nothing":        "a: registry.k8s.io/pause",
+		"image of any registry":   "- image: r.example.org/a:1",
+		"image by tag and digest": "image: quay.io/a/b:1@" + digest,
+		"own image by tag":        "a: r.example.org:5000/own:v1",
+		"own image, other digest": "a: r.example.org:5000/own@sha256:" + strings.Repeat("cd", 32),
+	})
+}
+
+// refuseBodies packs each text as a file; TestImageAcceptsWhatOnlyLooksAlike has their siblings.
+func refuseBodies(t *testing.T, bodies map[string]string) {
+	t.Helper()
+	for name, text := range bodies {
+		if _, err := handmade("/etc/a.yaml", text).Image(time.Unix(1, 0)); err == nil || !strings.Contains(err.Error(), "/etc/a.yaml: ") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: got %v, want one line that names the file", name, err)
+		}
 	}
 }
 
@@ -313,6 +336,47 @@ func handmade(path, text string) Tree {
 	return Tree{
 		Name: "hand", Version: "v1.36.2", Images: map[string]string{"own": "r.example.org:5000/own@" + digest},
 		Files: []File{{Path: path, Mode: 0o644, Body: []byte(text)}},
+	}
+}
+
+// A bundle.yaml has values and no language: what a template would run or read is
+// a text that some rule refuses, and no template is there to run it.
+func TestK13NothingIsEvaluated(t *testing.T) {
+	t.Setenv("IMGCTL_K13", "evaluated")
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("evaluated"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{
+		`{{ env "IMGCTL_K13" }}`, `{{ readFile "` + secret + `" }}`, `{{ exec "id" }}`, "${IMGCTL_K13}", "$(cat " + secret + ")", "`id`", "!include " + secret, "file://" + secret,
+	} {
+		c := load(t)
+		c.Kubelet.CredentialProviders = &CredentialProviders{Directory: "/opt/providers", Providers: []CredentialProvider{
+			{Name: "a", MatchImages: []string{"*"}, CacheDuration: "12h", Args: []string{text}},
+		}}
+		tree, err := Render(c, pinned)
+		if strings.ContainsAny(text, "{") != (err != nil) {
+			t.Errorf("%s: got %v", text, err)
+		}
+		if err == nil && !strings.Contains(body(t, tree, credentialPath), text) {
+			t.Errorf("%s: it is not there as it was written", text)
+		}
+		for _, f := range tree.Files {
+			if bytes.Contains(f.Body, []byte("evaluated")) {
+				t.Errorf("%s: %s was evaluated", f.Path, text)
+			}
+		}
+	}
+	for _, dir := range []string{".", "plane", "owners", "unit", "content"} {
+		p, err := build.ImportDir(dir, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range p.Imports {
+			if path == "text/template" || path == "html/template" || path == "os/exec" {
+				t.Errorf("%s imports %s", dir, path)
+			}
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	systemd "github.com/coreos/go-systemd/v22/unit"
+	parser "github.com/imgctl/imgctl/pkg/bundle/unit"
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
 	"sigs.k8s.io/yaml"
 )
@@ -191,8 +192,8 @@ func TestLabelsAndTaintsReachTheKubelet(t *testing.T) {
 	}
 }
 
-// K01: a word is what it was, whatever it holds, or it is refused.
-func TestWordsSurviveTheUnitFile(t *testing.T) {
+// A word is what it was, whatever it holds, or it is refused.
+func TestK01WordsSurviveTheUnitFile(t *testing.T) {
 	for _, w := range []string{
 		"plain", "", " ", "two words", `quo"ted`, `'single'`, `back\slash`, `at the end\`, `\`, `\\`, "%h", "100%", "%%", "$HOME", "${HOME}", "$(id)", "$$",
 		";", "a;b", "#no comment", "-x", "@x", "ä€", `"`, `\"`, `\x20`, "a=b c", `"$KUBELET_IMAGE"`,
@@ -211,6 +212,7 @@ func checkWord(t *testing.T, w string) {
 	if err != nil {
 		t.Fatalf("%q: %v", w, err)
 	}
+	checkParsed(t, file, w)
 	s := settings(t, string(file))
 	if len(s) != 2 || len(s["Service.ExecStart"]) != 1 || len(s["Service.Environment"]) != 1 {
 		t.Fatalf("%q: became other settings: %q", w, s)
@@ -228,8 +230,7 @@ func checkWord(t *testing.T, w string) {
 	}
 }
 
-// K01
-func TestWordsThatAUnitFileCannotHoldAreRefused(t *testing.T) {
+func TestK01WordsThatAUnitFileCannotHoldAreRefused(t *testing.T) {
 	for _, w := range []string{"a\nExecStart=/bin/sh", "\n", "a\rb", "tab\tbed", "a\x00b", "\x1b[0m", "\x7f", "\xff", "a\u0085b", "a\u2028b"} {
 		for name, write := range map[string]func(*unit){
 			"exec":        func(u *unit) { u.exec("ExecStart", "", "/bin/echo", word(w)) },
@@ -248,6 +249,30 @@ func TestWordsThatAUnitFileCannotHoldAreRefused(t *testing.T) {
 		if u.set("Description", v); u.err == nil {
 			t.Errorf("%q: accepted", v)
 		}
+	}
+}
+
+// checkParsed reads back with the parser of lint what checkWord wrote.
+func checkParsed(t *testing.T, file []byte, w string) {
+	t.Helper()
+	f, err := parser.Parse(file)
+	if err != nil || len(f.Sections) != 1 || len(f.Sections[0].Settings) != 2 {
+		t.Fatalf("%q: became other settings: %+v (%v)", w, f, err)
+	}
+	commands, err := f.All("Service", "ExecStart")[0].Commands()
+	if err != nil || len(commands) != 1 || len(commands[0].Words) != 3 {
+		t.Fatalf("%q: became other commands: %+v (%v)", w, commands, err)
+	}
+	expanded := slices.Contains(variables, word(w))
+	if got, ok := parser.Literal(commands[0].Words[1], true); got != w || ok == expanded {
+		t.Errorf("%q: got %q, %t in\n%s", w, got, ok, file)
+	}
+	env, err := parser.Split(f.All("Service", "Environment")[0].Value)
+	if err != nil || len(env) != 1 {
+		t.Fatalf("%q: became other assignments: %q (%v)", w, env, err)
+	}
+	if got, ok := parser.Literal(env[0], false); got != "X="+w || !ok {
+		t.Errorf("%q: environment: got %q, %t in\n%s", w, got, ok, file)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"bufio"
 	"cmp"
 	"fmt"
+	"maps"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -41,12 +42,15 @@ func run() error {
 	out := bufio.NewWriter(os.Stdout)
 	fmt.Fprintf(out, "# Flags of Kubernetes %s, made by tools/kubeflags from the option structs: make kubeflags.\n", version)
 	fmt.Fprintf(out, "# component\tflag\ttype\tdefault\tvalue when none is given\thidden\tdeprecated\n")
+	sets := make(map[string]*pflag.FlagSet)
+	// The controller manager comes first: that of some versions sets the default of
+	// a feature gate, which it may not do once another has made flags of them.
 	for _, c := range []struct {
 		name  string
 		flags func(*pflag.FlagSet) error
 	}{
-		{"kube-apiserver", apiserverFlags},
 		{"kube-controller-manager", kcmFlags},
+		{"kube-apiserver", apiserverFlags},
 		{"kube-scheduler", schedulerFlags},
 		{"kubelet", kubeletFlags},
 	} {
@@ -55,7 +59,10 @@ func run() error {
 		if err := c.flags(fs); err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
-		write(out, c.name, fs)
+		sets[c.name] = fs
+	}
+	for _, name := range slices.Sorted(maps.Keys(sets)) {
+		write(out, name, sets[name])
 	}
 	return out.Flush()
 }

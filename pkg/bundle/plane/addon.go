@@ -29,13 +29,14 @@ const (
 	maxAddonSize = 1 << 20
 )
 
-// ReadAddons returns the manifests of a directory, the user's own: every *.yaml
-// in it, by file name. A file that is no regular one, or a symbolic link, is an
-// error (CATALOGUE K11), and so is one that [CheckManifest] refuses.
-func ReadAddons(dir string) (Files, error) {
-	root, err := os.OpenRoot(dir)
+// ReadAddons returns the manifests of dir, a directory below in, the user's own:
+// every *.yaml in it, by file name. A way that leads out of in, a file that is no
+// regular one, or a symbolic link, is an error (CATALOGUE K11), and so is one
+// that [CheckManifest] refuses.
+func ReadAddons(in *os.Root, dir string) (Files, error) {
+	root, err := in.OpenRoot(dir)
 	if err != nil {
-		return nil, fmt.Errorf("read add-on: %w", err)
+		return nil, fmt.Errorf("read add-on %s: %w", dir, err)
 	}
 	defer root.Close()
 	names, err := fs.Glob(root.FS(), "*.yaml")

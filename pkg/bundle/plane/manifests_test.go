@@ -178,7 +178,8 @@ func TestK11AddOnsAreRegularFilesOfTheirDirectory(t *testing.T) {
 		}
 	}
 	write(filepath.Join(dir, "a.yaml"))
-	files, err := ReadAddons(dir)
+	root := openRoot(t, dir)
+	files, err := ReadAddons(root, ".")
 	if err != nil || string(files["a.yaml"]) != goodAddon || len(files) != 1 {
 		t.Fatalf("got %v, %v", files, err)
 	}
@@ -187,12 +188,22 @@ func TestK11AddOnsAreRegularFilesOfTheirDirectory(t *testing.T) {
 	if err := os.Symlink(outside, filepath.Join(dir, "b.yaml")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ReadAddons(dir); err == nil || !strings.Contains(err.Error(), "b.yaml") {
+	if _, err := ReadAddons(root, "."); err == nil || !strings.Contains(err.Error(), "b.yaml") {
 		t.Errorf("a link to outside: got %v", err)
 	}
-	if _, err := ReadAddons(t.TempDir()); err == nil {
+	if _, err := ReadAddons(openRoot(t, t.TempDir()), "."); err == nil {
 		t.Error("an empty directory: got no error")
 	}
+}
+
+func openRoot(t *testing.T, dir string) *os.Root {
+	t.Helper()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { root.Close() })
+	return root
 }
 
 func FuzzCheckManifest(f *testing.F) {
