@@ -2,6 +2,7 @@ package flags
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -54,6 +55,11 @@ func TestCheckFindsWhatAComponentWouldNotTake(t *testing.T) {
 func TestFlagsOfOtherVersionsAreNamed(t *testing.T) {
 	for _, tt := range []struct{ component, version, arg, want string }{
 		{"kubelet", "v1.37.1", "--containerd=/x", "removed in 1.37"},
+		{"kubelet", "v1.35.4", "--pod-infra-container-image=x", "removed in 1.35"},
+		{"kubelet", v136, "--pod-infra-container-image=x", "removed in 1.35"},
+		{"kubelet", "v1.34.4", "--network-plugin=cni", "removed before 1.34"},
+		{"kube-scheduler", "v1.35.4", "--tls-curve-preferences=X25519", "new in 1.36"},
+		{"kube-apiserver", "v1.34.4", "--min-compatibility-version=kube=1.33", "new in 1.35"},
 		{"kube-controller-manager", v136, "--concurrent-disruption-syncs=5", "new in 1.37"},
 	} {
 		found := Check(tt.component, tt.version, []string{tt.arg})
@@ -61,8 +67,18 @@ func TestFlagsOfOtherVersionsAreNamed(t *testing.T) {
 			t.Errorf("%s %s %s: got %+v, want %s", tt.component, tt.version, tt.arg, found, tt.want)
 		}
 	}
-	if found := Check("kube-controller-manager", "v1.37.1", []string{"--concurrent-disruption-syncs=5"}); len(found) > 0 {
-		t.Errorf("got %+v", found)
+	for _, tt := range []struct{ component, version, arg string }{
+		{"kubelet", v136, "--containerd=/x"},
+		{"kubelet", "v1.34.4", "--pod-infra-container-image=x"},
+		{"kube-controller-manager", "v1.37.1", "--concurrent-disruption-syncs=5"},
+		{"kube-scheduler", v136, "--tls-curve-preferences=X25519"},
+		{"kube-apiserver", "v1.35.4", "--min-compatibility-version=kube=1.33"},
+	} {
+		for _, f := range Check(tt.component, tt.version, []string{tt.arg}) {
+			if f.Severity == Error {
+				t.Errorf("%s %s %s: got %+v", tt.component, tt.version, tt.arg, f)
+			}
+		}
 	}
 }
 
@@ -110,8 +126,8 @@ func TestWithoutATableTheTablesAreNamed(t *testing.T) {
 }
 
 func TestEveryTableHasEveryComponent(t *testing.T) {
-	if len(Minors()) == 0 {
-		t.Fatal("no tables")
+	if want := []string{"v1.34", "v1.35", "v1.36", "v1.37"}; !slices.Equal(Minors(), want) {
+		t.Errorf("got tables of %v, want %v", Minors(), want)
 	}
 	for _, minor := range Minors() {
 		for component, name := range map[string]string{
