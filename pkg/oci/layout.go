@@ -23,9 +23,9 @@ const (
 	annotRefName = "org.opencontainers.image.ref.name"
 )
 
-// layout is an OCI layout directory (image-spec 1.1, "Image Layout"). Tags are
-// the ref.name annotations of index.json, referrers are listed under their
-// fallback tags, as regctl and others do.
+// layout is an OCI layout directory (image-spec 1.1, "Image Layout"), or, to read,
+// an archive of one. Tags are the ref.name annotations of index.json, referrers
+// are listed under their fallback tags, as regctl and others do.
 //
 // Blobs are written first and index.json last, each by a rename, so that a
 // crash at any point leaves a valid layout. Several processes may write.
@@ -35,6 +35,7 @@ type layout struct {
 	lock *lockedfile.Mutex // between processes and goroutines: who writes index.json
 	turn *lockedfile.Mutex // the same: who changes a tag by reading and writing
 
+	tar     archive   // where dir is a file
 	once    sync.Once // makes the directories
 	onceErr error
 }
@@ -49,8 +50,12 @@ func newLayout(dir string) *layout {
 
 // open opens a regular file of the layout for reading. Links that lead out of
 // it are not followed.
-func (l *layout) open(op, ref, path string) (*os.File, int64, error) {
-	f, size, err := openRegular(l.dir, path)
+func (l *layout) open(op, ref, path string) (io.ReadCloser, int64, error) {
+	from := openRegular
+	if isRegular(l.dir) {
+		from = l.tar.open
+	}
+	f, size, err := from(l.dir, path)
 	switch {
 	case err == nil:
 		return f, size, nil
@@ -61,7 +66,12 @@ func (l *layout) open(op, ref, path string) (*os.File, int64, error) {
 	}
 }
 
-func openRegular(dir, path string) (*os.File, int64, error) {
+func isRegular(path string) bool {
+	fi, err := os.Stat(path)
+	return err == nil && fi.Mode().IsRegular()
+}
+
+func openRegular(dir, path string) (io.ReadCloser, int64, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, 0, err

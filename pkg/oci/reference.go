@@ -15,7 +15,7 @@ import (
 
 // Reference names a repository and perhaps a tag or a digest in it.
 type Reference struct {
-	Repository string  // canonical: "docker.io/library/busybox", "[::1]:5000/kubelet", "oci:DIR"
+	Repository string  // canonical: "docker.io/library/busybox", "[::1]:5000/kubelet", "oci:DIR" or "oci:FILE.tar"
 	Tag        string  // "" when none was given
 	Digest     v1.Hash // zero when none was given; it wins over the tag
 }
