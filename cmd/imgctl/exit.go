@@ -336,7 +336,7 @@ func refusalExit(r verify.Reason) int {
 		return exitWrongSigner
 	case verify.Mismatch:
 		return exitMismatch
-	case verify.Expired:
+	case verify.Expired, verify.RolledBack:
 		return exitExpired
 	}
 	return exitPolicy

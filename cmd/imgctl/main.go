@@ -114,7 +114,7 @@ them is down or lying.`,
 		}
 	}
 	add("main", newRelease(a), newVerify(a), newSync(a), newDoctor(a))
-	add("step", newLock(a), newFetch(a), newBuild(a), newBundle(a), newPush(a), newKeygen(a), newSign(a), newTree(a), newRebuild(a))
+	add("step", newLock(a), newFetch(a), newBuild(a), newBundle(a), newPush(a), newKeygen(a), newSign(a), newTree(a), newRebuild(a), newPolicy(a))
 	add("cluster", newBootstrap(a))
 	add("node", newPull(a), newStatus(a), newRollback(a))
 	add("about", newVersion(a), newExitCodes(a), newDocs(a))

@@ -94,7 +94,7 @@ func (c *collector) checkEnvelope(b *bundle.Bundle, h v1.Hash) finding {
 	if err != nil {
 		return finding{answer: bad, reason: Malformed, err: err}
 	}
-	return finding{answer: good, by: by, predicateType: s.PredicateType, predicate: s.Predicate, builder: s.builder()}
+	return finding{answer: good, by: by, predicateType: s.PredicateType, predicate: s.Predicate, provenance: s.provenance()}
 }
 
 // signer returns who of the rule made the signature over the message, whatever
@@ -161,24 +161,6 @@ func parseStatement(payload []byte, h v1.Hash) (*statement, error) {
 		}
 	}
 	return nil, fmt.Errorf("the statement is not about %s", h)
-}
-
-// builder returns the builder that provenance names, "" where there is none.
-func (s *statement) builder() string {
-	if s.PredicateType != predicateProvenance {
-		return ""
-	}
-	var p struct {
-		RunDetails struct {
-			Builder struct {
-				ID string `json:"id"`
-			} `json:"builder"`
-		} `json:"runDetails"`
-	}
-	if err := json.Unmarshal(s.Predicate, &p); err != nil {
-		return "" // and so it is not the one that a policy wants
-	}
-	return p.RunDetails.Builder.ID
 }
 
 // oneLine keeps the message of a library, which may quote the stranger's text,

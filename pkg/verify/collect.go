@@ -21,9 +21,9 @@ type finding struct {
 	answer answer // good: it counts, and the fields below are set
 
 	by            signer
-	predicateType string // predicateSignature: a signature in the narrow sense
-	predicate     []byte // as it was signed
-	builder       string // of provenance
+	predicateType string      // predicateSignature: a signature in the narrow sense
+	predicate     []byte      // as it was signed
+	provenance    *provenance // of a statement of that type
 
 	reason Reason // why it does not count
 	err    error

@@ -54,7 +54,7 @@ func FuzzStatement(f *testing.F) {
 		if s.PredicateType == "" || !strings.Contains(strings.ToLower(payload), "statement") {
 			t.Fatalf("accepted %q", payload)
 		}
-		_ = s.builder() // must not panic
+		_ = s.provenance() // must not panic
 	})
 }
 

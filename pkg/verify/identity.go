@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
+	"regexp/syntax"
 	"strings"
 
 	"github.com/sigstore/sigstore-go/pkg/bundle"
@@ -15,27 +17,88 @@ import (
 )
 
 // trustedIdentity is an OIDC identity for which a Sigstore vouches by a
-// certificate. Both names are compared exactly.
+// certificate. The issuer is compared exactly, and the subject too unless it is
+// a pattern: those who match one pattern are one signer.
 type trustedIdentity struct {
 	subject, issuer string
-	id              string // what makes two of them one
+	pattern         *regexp.Regexp // of the whole subject; nil: exactly subject
+	id              string         // what makes two of them one
 	verifier        *sigstore.Verifier
 }
 
-// newIdentity returns the identity as the trust root's authorities vouch for it.
+// newPattern is [newIdentity] of all whose subject is one that the regular
+// expression describes from its first to its last character.
+func newPattern(expression, issuer string, trust root.TrustedMaterial) (*trustedIdentity, error) {
+	parsed, err := syntax.Parse(expression, syntax.Perl)
+	if err != nil {
+		return nil, fmt.Errorf("subjectRegexp: %w", err)
+	}
+	if err := literalDots(parsed); err != nil {
+		return nil, fmt.Errorf("subjectRegexp: %w", err)
+	}
+	whole, err := regexp.Compile(`\A(?:` + expression + `)\z`)
+	if err != nil {
+		return nil, fmt.Errorf("subjectRegexp: %w", err)
+	}
+	if whole.MatchString("") {
+		return nil, errors.New("subjectRegexp: it matches anybody")
+	}
+	return identityOf("/"+expression+"/", issuer, whole, trust)
+}
+
+// literalDots refuses a dot that stands for one character: in the name of a host
+// it would match one that somebody else can have. ".*" and ".+" are meant, a
+// character that may be a line's end is not.
+func literalDots(e *syntax.Regexp) error {
+	switch e.Op {
+	case syntax.OpAnyChar:
+		return errors.New("it may match the end of a line: leave (?s) out")
+	case syntax.OpAnyCharNotNL:
+		return errors.New("a . alone matches any character: write \\. for a dot")
+	case syntax.OpStar, syntax.OpPlus:
+		if e.Sub[0].Op == syntax.OpAnyCharNotNL {
+			return nil
+		}
+	}
+	for _, sub := range e.Sub {
+		if err := literalDots(sub); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// is reports whether the subject is that of the identity. A pattern is of names
+// on one line.
+func (t *trustedIdentity) is(subject string) bool {
+	if t.pattern != nil {
+		return t.pattern.MatchString(subject) && printable(subject) == subject
+	}
+	return t.subject == subject
+}
+
+// newIdentity returns the identity with exactly this subject.
 func newIdentity(subject, issuer string, trust root.TrustedMaterial) (*trustedIdentity, error) {
+	if strings.Contains(subject, "*") {
+		return nil, errors.New("subject is compared exactly, a * stands for nothing (subjectRegexp is a pattern)")
+	}
+	return identityOf(subject, issuer, nil, trust)
+}
+
+// identityOf returns the identity as the trust root's authorities vouch for it.
+func identityOf(subject, issuer string, pattern *regexp.Regexp, trust root.TrustedMaterial) (*trustedIdentity, error) {
 	if subject == "" || issuer == "" {
 		return nil, errors.New("want an issuer and a subject: one of them alone is anybody's")
 	}
-	if strings.Contains(subject+issuer, "*") {
-		return nil, errors.New("issuer and subject are compared exactly, a * stands for nothing")
+	if strings.Contains(issuer, "*") {
+		return nil, errors.New("issuer is compared exactly, a * stands for nothing")
 	}
 	v, err := certificateVerifier(trust)
 	if err != nil {
 		return nil, err
 	}
 	sum := sha256.Sum256([]byte(issuer + "\x00" + subject))
-	return &trustedIdentity{subject: subject, issuer: issuer, id: hex.EncodeToString(sum[:]), verifier: v}, nil
+	return &trustedIdentity{subject: subject, issuer: issuer, pattern: pattern, id: hex.EncodeToString(sum[:]), verifier: v}, nil
 }
 
 // certificateVerifier asks of a signature that was made with a certificate what
@@ -50,9 +113,10 @@ func certificateVerifier(trust root.TrustedMaterial) (*sigstore.Verifier, error)
 	return sigstore.NewVerifier(trust, append(options, sigstore.WithoutStatementPredicate())...)
 }
 
-// verify returns nil if the identity signed what the policy option describes.
-func (t *trustedIdentity) verify(b *bundle.Bundle, about sigstore.ArtifactPolicyOption) error {
-	want, err := sigstore.NewShortCertificateIdentity(t.issuer, "", t.subject, "")
+// verify returns nil if the subject, which the identity is, signed what the policy
+// option describes.
+func (t *trustedIdentity) verify(b *bundle.Bundle, subject string, about sigstore.ArtifactPolicyOption) error {
+	want, err := sigstore.NewShortCertificateIdentity(t.issuer, "", subject, "")
 	if err != nil {
 		return err
 	}
@@ -79,10 +143,10 @@ func (c *collector) identity(b *bundle.Bundle, about sigstore.ArtifactPolicyOpti
 		}
 	}
 	for _, t := range c.rule.identities {
-		if t.subject != subject || t.issuer != issuer {
+		if !t.is(subject) || t.issuer != issuer {
 			continue
 		}
-		if err := t.verify(b, about); err != nil {
+		if err := t.verify(b, subject, about); err != nil {
 			return nil, oneLine(err)
 		}
 		return t, nil

@@ -91,8 +91,7 @@ func (v *Verifier) Inspect(ctx context.Context, ref oci.Reference) (*Inspection,
 	}
 	rule, ok := v.Policy.Rule(ref.Repository)
 	if !ok {
-		s := Subject{Repository: ref.Repository, Digest: ref.Digest}
-		return conclude(ref, []row{{err: &Refusal{Subject: s, Reason: Denied, Err: errors.New("no rule of the policy names the repository")}}}), nil
+		return conclude(ref, []row{{err: noRule(ref.Repository)}}), nil
 	}
 	sources, err := v.inspected(rule, ref.Repository)
 	if err != nil {

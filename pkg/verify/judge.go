@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"golang.org/x/mod/semver"
 )
 
 // judge compares what was found with what the rule asks for. It returns nil
@@ -19,7 +21,7 @@ func (c *collector) judge() *Refusal {
 			return r
 		}
 	}
-	return nil
+	return c.judgeVersion()
 }
 
 // judgeSignatures asks for as many different signers as the threshold says.
@@ -55,7 +57,8 @@ func (c *collector) judgeSignatures(p *part) *Refusal {
 // signed it as must sign the content.
 func (c *collector) judgeAttestation(want requirement) *Refusal {
 	root, children := c.parts[0], c.parts[1:]
-	lacks := func(p *part) bool { return len(p.signers(want.met)) < c.rule.threshold }
+	met := func(f finding) bool { return want.unmet(f) == nil }
+	lacks := func(p *part) bool { return len(p.signers(met)) < c.rule.threshold }
 	if !lacks(root) {
 		return nil
 	}
@@ -71,20 +74,49 @@ func (c *collector) judgeAttestation(want requirement) *Refusal {
 	return r
 }
 
-func (want requirement) met(f finding) bool {
-	return f.predicateType == want.predicateType && (want.builder == "" || f.builder == want.builder)
-}
-
-// lacking says what was wanted and, where only the builder is another one, what was got.
+// lacking says what was wanted and, where it is there and not as it should be, what was got.
 func (want requirement) lacking(parts []*part) error {
 	for _, p := range parts {
 		for _, f := range p.findings {
-			if f.answer == good && f.predicateType == want.predicateType && !want.met(f) {
-				return fmt.Errorf("attestation %s: builder: got %q, want %s", want.predicateType, printable(f.builder), want.builder)
+			if err := want.unmet(f); err != nil && f.answer == good && f.predicateType == want.predicateType {
+				return fmt.Errorf("attestation %s: %w", want.predicateType, err)
 			}
 		}
 	}
 	return fmt.Errorf("no attestation %s that counts", want.predicateType)
+}
+
+// judgeVersion asks that the content is not older than the rule allows. Its
+// version is in the manifest, and so whoever signed that has signed it.
+func (c *collector) judgeVersion() *Refusal {
+	floor, root := c.rule.minVersion, c.parts[0]
+	if floor == "" {
+		return nil
+	}
+	got := root.version()
+	if v := canonicalVersion(got); semver.IsValid(v) && semver.Compare(v, floor) >= 0 {
+		return nil
+	}
+	return c.refuse(RolledBack, root.String(), fmt.Errorf("version: got %q, want %s or later", printable(got), floor))
+}
+
+// version returns what the manifest says its version is.
+func (p *part) version() string {
+	var annotations map[string]string
+	if index, err := p.manifest.Index(); err == nil {
+		annotations = index.Annotations
+	} else if image, err := p.manifest.Image(); err == nil {
+		annotations = image.Annotations
+	}
+	return annotations["org.opencontainers.image.version"]
+}
+
+// canonicalVersion writes a version as Go and Kubernetes do, with a v.
+func canonicalVersion(s string) string {
+	if s != "" && s[0] >= '0' && s[0] <= '9' {
+		return "v" + s
+	}
+	return s
 }
 
 // signers returns the names of the different signers behind the findings that

@@ -14,6 +14,12 @@ const (
 	parallel = 6 // requests to one source at a time
 )
 
+// The layouts of signatures, as a policy names them.
+const (
+	formatBundle = "bundle"
+	formatLegacy = "legacy"
+)
+
 // Predicate and media types of what is examined. The predicate types equal
 // those of package attest, which a node need not link; a test compares them.
 const (

@@ -29,12 +29,8 @@ type Rule struct {
 	keys         []*trustedKey
 	identities   []*trustedIdentity
 	attestations []requirement
-}
-
-// requirement is an attestation that must be there.
-type requirement struct {
-	predicateType string
-	builder       string // of provenance; "" is any
+	format       string // of signatures: "bundle" or "legacy"; "" is either
+	minVersion   string // that content must have; "" is any
 }
 
 // LoadPolicy reads the policy file at path and the key files that it names,
@@ -89,13 +85,21 @@ func (p *Policy) Rule(repository string) (*Rule, bool) {
 		return nil, false
 	}
 	for _, r := range p.rules {
-		for _, pattern := range r.repositories {
-			if _, ok := pattern.match(name); ok {
-				return r, true
-			}
+		if _, ok := r.matches(name); ok {
+			return r, true
 		}
 	}
 	return nil, false
+}
+
+// matches returns the pattern of the rule that names the canonical repository.
+func (r *Rule) matches(name string) (pattern, bool) {
+	for _, p := range r.repositories {
+		if _, ok := p.match(name); ok {
+			return p, true
+		}
+	}
+	return pattern{}, false
 }
 
 // String names the rule and the file it is in.

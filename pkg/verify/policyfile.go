@@ -11,6 +11,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+	"golang.org/x/mod/semver"
 
 	"github.com/imgctl/imgctl/internal/strict"
 )
@@ -30,19 +31,22 @@ type (
 		Sources      []string          `yaml:"sources"`
 		Signers      signersFile       `yaml:"signers"`
 		Attestations []attestationFile `yaml:"attestations"`
+		MinVersion   string            `yaml:"minVersion"`
 	}
 	signersFile struct {
 		Threshold *int         `yaml:"threshold"` // absent: 1
 		Any       []signerFile `yaml:"any"`
+		Format    string       `yaml:"format"` // absent: bundle and legacy
 	}
 	signerFile struct {
 		Key     *keyFile     `yaml:"key"`
 		Keyless *keylessFile `yaml:"keyless"`
 	}
 	keylessFile struct {
-		Issuer      string `yaml:"issuer"`
-		Subject     string `yaml:"subject"`
-		TrustedRoot string `yaml:"trustedRoot"` // absent: the built-in public-good one
+		Issuer        string `yaml:"issuer"`
+		Subject       string `yaml:"subject"`
+		SubjectRegexp string `yaml:"subjectRegexp"` // instead of subject
+		TrustedRoot   string `yaml:"trustedRoot"`   // absent: the built-in public-good one
 	}
 	keyFile struct {
 		File      string `yaml:"file"`
@@ -50,8 +54,10 @@ type (
 		NotAfter  string `yaml:"notAfter"`
 	}
 	attestationFile struct {
-		Type    string `yaml:"type"`
-		Builder string `yaml:"builder"`
+		Type       string   `yaml:"type"`
+		Builder    string   `yaml:"builder"`
+		Source     string   `yaml:"source"`
+		Parameters []string `yaml:"parameters"` // absent: any
 	}
 )
 
@@ -121,8 +127,23 @@ func (r *policyReader) rule(f *ruleFile, i int) (*Rule, error) {
 	if n := len(rule.keys) + len(rule.identities); rule.threshold < 1 || rule.threshold > n {
 		return nil, r.errorf(at+".signers.threshold", "threshold: got %d, want 1 to %d, the number of signers", rule.threshold, n)
 	}
-	rule.attestations, err = r.attestations(f.Attestations, at+".attestations")
-	return rule, err
+	if rule.attestations, err = r.attestations(f.Attestations, at+".attestations"); err != nil {
+		return nil, err
+	}
+	return rule, r.limits(rule, f, at)
+}
+
+// limits reads what a rule asks of content beyond who vouches for it.
+func (r *policyReader) limits(rule *Rule, f *ruleFile, at string) error {
+	rule.format = f.Signers.Format
+	if rule.format != "" && rule.format != formatBundle && rule.format != formatLegacy {
+		return r.errorf(at+".signers.format", "format: got %q, want %s or %s, or none for either", rule.format, formatBundle, formatLegacy)
+	}
+	rule.minVersion = canonicalVersion(f.MinVersion)
+	if f.MinVersion != "" && !semver.IsValid(rule.minVersion) {
+		return r.errorf(at+".minVersion", "minVersion: got %q, want a version such as v1.34.0", f.MinVersion)
+	}
+	return nil
 }
 
 func (r *policyReader) patterns(list []string, at string) ([]pattern, error) {
@@ -218,7 +239,15 @@ func (r *policyReader) identity(f *keylessFile, at string) (*trustedIdentity, er
 	if err != nil {
 		return nil, r.errorf(at+".trustedRoot", "%v", err)
 	}
-	t, err := newIdentity(f.Subject, f.Issuer, trust)
+	var t *trustedIdentity
+	switch {
+	case f.Subject != "" && f.SubjectRegexp != "":
+		return nil, r.errorf(at, "keyless: got subject and subjectRegexp, want one of them")
+	case f.SubjectRegexp != "":
+		t, err = newPattern(f.SubjectRegexp, f.Issuer, trust)
+	default:
+		t, err = newIdentity(f.Subject, f.Issuer, trust)
+	}
 	if err != nil {
 		return nil, r.errorf(at, "keyless: %v", err)
 	}
@@ -275,9 +304,13 @@ func (r *policyReader) attestations(list []attestationFile, at string) ([]requir
 			return nil, r.errorf(at+".type", "type %s is there twice", a.Type)
 		case a.Builder != "" && a.Type != predicateProvenance:
 			return nil, r.errorf(at+".builder", "builder: only attestations of type %s name one", predicateProvenance)
+		case (a.Source != "" || a.Parameters != nil) && a.Type != predicateProvenance:
+			return nil, r.errorf(at, "source and parameters: only attestations of type %s have them", predicateProvenance)
+		case a.Parameters != nil && len(a.Parameters) == 0:
+			return nil, r.errorf(at+".parameters", "parameters: the list is empty, want at least one or no list")
 		}
 		seen[a.Type] = true
-		out = append(out, requirement{predicateType: a.Type, builder: a.Builder})
+		out = append(out, requirement{predicateType: a.Type, builder: a.Builder, source: a.Source, parameters: a.Parameters})
 	}
 	return out, nil
 }

@@ -21,6 +21,7 @@ const (
 	Unsigned           Reason = "unsigned"            // nobody has signed it
 	WrongSigner        Reason = "wrong-signer"        // signed, but by nobody who counts
 	Expired            Reason = "expired"             // signed by a key of the policy whose time is over, or has not come
+	RolledBack         Reason = "rolled-back"         // signed, and older than the policy allows
 	Malformed          Reason = "malformed"           // there are signatures, of which none can be read
 	TooFewSigners      Reason = "too-few-signers"     // some who count have signed, fewer than the threshold
 	MissingAttestation Reason = "missing-attestation" // a required attestation is not there or does not count
@@ -33,7 +34,12 @@ type Subject struct {
 }
 
 // String returns "repository@digest".
-func (s Subject) String() string { return s.Repository + "@" + s.Digest.String() }
+func (s Subject) String() string {
+	if s.Digest == (v1.Hash{}) {
+		return s.Repository
+	}
+	return s.Repository + "@" + s.Digest.String()
+}
 
 // Refusal is the answer "no": every source was asked and it is not enough.
 type Refusal struct {
@@ -70,6 +76,11 @@ func (r *Refusal) Error() string {
 
 // Unwrap returns what was found.
 func (r *Refusal) Unwrap() error { return r.Err }
+
+// noRule is the refusal of what the policy does not name.
+func noRule(repository string) *Refusal {
+	return &Refusal{Subject: Subject{Repository: repository}, Reason: Denied, Err: errors.New("no rule of the policy names the repository")}
+}
 
 // Unknown is the answer that nobody can give: what could settle it could not be
 // asked. It is an outage and says nothing about the content.

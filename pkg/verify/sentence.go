@@ -42,6 +42,7 @@ var reasonText = map[Reason]string{
 	Unsigned:           "nobody has signed it",
 	WrongSigner:        "nobody whom the policy names has signed it",
 	Expired:            "the key that signed it does not count at this time",
+	RolledBack:         "it is older than the policy allows",
 	Malformed:          "no signature can be read",
 	TooFewSigners:      "too few of those whom the policy names have signed it",
 	MissingAttestation: "an attestation that the policy asks for is missing",
@@ -73,6 +74,8 @@ func (in *Inspection) next(ref oci.Reference) string {
 		return "Ask for a repository that the policy names, or have its owner add a rule."
 	case Expired:
 		return "Compare this machine's clock with another; if it is right, a release with a key that counts is needed."
+	case RolledBack:
+		return "Somebody may have put an old release in the place of a new one: ask for the version that the policy allows."
 	case MissingAttestation:
 		return "Ask the publisher for what is missing; the copy may be older than the policy, or not whole."
 	}

@@ -34,7 +34,9 @@ func (v *Verifier) Verify(ctx context.Context, s Subject, from ...*oci.Repositor
 	// 1. The first rule that names the repository decides.
 	rule, ok := v.Policy.Rule(s.Repository)
 	if !ok {
-		return nil, &Refusal{Subject: s, Reason: Denied, Err: errors.New("no rule of the policy names the repository")}
+		refusal := noRule(s.Repository)
+		refusal.Subject = s
+		return nil, refusal
 	}
 	from, err := v.open(rule, s.Repository, from)
 	if err != nil {
@@ -51,7 +53,7 @@ func (v *Verifier) Verify(ctx context.Context, s Subject, from ...*oci.Repositor
 	// layout, until they suffice.
 	var refusal *Refusal
 	for _, source := range from {
-		for _, list := range []lister{c.listBundles, c.listLegacy} {
+		for _, list := range c.layouts() {
 			if err := c.collect(ctx, source, list); err != nil {
 				return nil, fmt.Errorf("verify %s: %w", s, err)
 			}
@@ -66,6 +68,19 @@ func (v *Verifier) Verify(ctx context.Context, s Subject, from ...*oci.Repositor
 		return nil, fmt.Errorf("verify %s: %s%w, and not every source could be asked: %w", s, refusal.prefix(), refusal.Err, err)
 	}
 	return nil, refusal
+}
+
+// layouts are those that the rule admits, the newer first. One that it does not
+// admit is not even asked for: whoever can take away the newer signatures must
+// not gain anything by older ones that were left.
+func (c *collector) layouts() []lister {
+	switch c.rule.format {
+	case formatBundle:
+		return []lister{c.listBundles}
+	case formatLegacy:
+		return []lister{c.listLegacy}
+	}
+	return []lister{c.listBundles, c.listLegacy}
 }
 
 func (r *Refusal) prefix() string {
