@@ -135,7 +135,7 @@ func (r *registries) ref(s *site, prefix, row string) string {
 	case rowIndex:
 		return s.image(prefix) + "@" + released.Image().Digest
 	case rowBundle:
-		return s.image(prefix) + "-bundle@" + released.Bundle().Digest
+		return s.image(prefix) + "-bundle@" + released.Bundle().Platforms[0].Digest // of the one kind of machine
 	}
 	return s.image(prefix) + "@" + released.Platform("linux/amd64")
 }

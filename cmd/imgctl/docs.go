@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra/doc"
 
 	"github.com/imgctl/imgctl/internal/atomicfile"
+	"github.com/imgctl/imgctl/pkg/bundle"
 	"github.com/imgctl/imgctl/pkg/bundle/owners"
 )
 
@@ -19,7 +20,7 @@ import (
 func newDocs(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:     "docs DIR",
-		Short:   "Write the command reference and the tables of exit codes and owners as Markdown",
+		Short:   "Write the command reference and the tables of exit codes, files and owners as Markdown",
 		Example: "  imgctl docs docs",
 		Hidden:  true,
 		Args:    exactArgs(1, "a directory"),
@@ -49,7 +50,7 @@ func referencePages(root *cobra.Command) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	pages := map[string][]byte{"exit-codes.md": exitCodesPage(), "owners.md": table.Page()}
+	pages := map[string][]byte{"exit-codes.md": exitCodesPage(), "owners.md": table.Page(), "files.md": bundle.FilesPage()}
 	var walk func(*cobra.Command) error
 	walk = func(c *cobra.Command) error {
 		if !c.IsAvailableCommand() && c.HasParent() || c.Name() == "help" {

@@ -20,6 +20,7 @@ import (
 	"github.com/imgctl/imgctl/pkg/build/buildkit"
 	"github.com/imgctl/imgctl/pkg/build/inspect"
 	"github.com/imgctl/imgctl/pkg/build/layer"
+	"github.com/imgctl/imgctl/pkg/bundle/content"
 	"github.com/imgctl/imgctl/pkg/oci"
 	"github.com/imgctl/imgctl/pkg/upstream"
 	"github.com/imgctl/imgctl/pkg/verify"
@@ -143,6 +144,7 @@ func exitOf(err error) int {
 		changed  *oci.Changed
 		digest   *oci.DigestError
 		mismatch *download.Mismatch
+		none     *content.NoBundle
 	)
 	switch {
 	case err == nil:
@@ -159,6 +161,10 @@ func exitOf(err error) int {
 		return exitUnreachable
 	case errors.As(err, &digest), errors.As(err, &mismatch):
 		return exitMismatch
+	case errors.As(err, &none) && none.Want.Family != "" && none.Want.Role != "":
+		return exitNotFound
+	case errors.As(err, &none):
+		return exitUsage
 	case bootstrapExit(err) != exitOK:
 		return bootstrapExit(err)
 	case inputExit(err) != exitOK:

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/imgctl/imgctl/internal/strict"
+	"github.com/imgctl/imgctl/pkg/bundle/content"
 	"github.com/imgctl/imgctl/pkg/node"
 )
 
@@ -29,6 +30,7 @@ type pullCmd struct {
 	*app
 	accept policyFlags
 	on     nodeFlags
+	is     content.Machine
 	dryRun bool
 	ref    string
 }
@@ -42,10 +44,14 @@ func newPull(a *app) *cobra.Command {
 install its files: all of them or, after a crash or a refusal, none. The generation
 before stays on the disk, and "imgctl rollback" needs no network to go back to it.
 
+A bundle is for several kinds of machines: the family of this one is what its
+/etc/os-release says, and its role is for --role, or IMGCTL_ROLE, to say.
+
 A policy should name more than one source: a tag is decided by the first that
 answers, bytes and signatures may come from any.`,
-		Example: `  imgctl pull quay.io/poseidon/kubelet-bundle:typhoon-v1.36.2 --policy /etc/imgctl/kubelet.yaml
-  imgctl pull quay.io/poseidon/kubelet-bundle@sha256:… --policy kubelet.yaml --root ./machine`,
+		Example: `  imgctl pull quay.io/poseidon/kubelet-bundle:typhoon-v1.36.2 --role worker --policy /etc/imgctl/kubelet.yaml
+  imgctl pull quay.io/poseidon/kubelet-bundle@sha256:… --family fcos --role worker --policy kubelet.yaml --root ./machine
+  imgctl pull oci:/run/media/bundle:typhoon-v1.36.2 --role worker --key release.pub --offline`,
 		Args: exactArgs(1, "the reference of a bundle"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c.ref = args[0]
@@ -54,6 +60,8 @@ answers, bytes and signatures may come from any.`,
 	}
 	c.accept.register(cmd.Flags())
 	c.on.register(cmd.Flags())
+	cmd.Flags().StringVar(&c.is.Family, "family", "", "family of the machine's operating system: fcos, flatcar or debian (default: what its /etc/os-release says)")
+	cmd.Flags().StringVar(&c.is.Role, "role", "", "role of the machine: controller or worker")
 	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, "verify, print what would be installed, and change nothing")
 	cmd.Flags().BoolVar(&c.on.unsafeOwners, "unsafe-owners", false, "give files to the caller instead of to their listed owners, to look at a bundle without being root")
 	return cmd
@@ -61,6 +69,10 @@ answers, bytes and signatures may come from any.`,
 
 func (c *pullCmd) run(ctx context.Context) error {
 	p := c.printer()
+	machine, err := c.machine()
+	if err != nil {
+		return err
+	}
 	in, err := c.inspect(ctx, c.registries(), c.accept, c.ref)
 	if err != nil {
 		return err
@@ -69,6 +81,7 @@ func (c *pullCmd) run(ctx context.Context) error {
 		return hint(in.Err, "imgctl verify %s shows what each source says", c.ref)
 	}
 	store := c.store(c.on)
+	store.Machine = machine
 	if c.dryRun {
 		plan, err := store.Plan(ctx, in.Verified)
 		if err != nil {
@@ -82,6 +95,17 @@ func (c *pullCmd) run(ctx context.Context) error {
 	}
 	p.line("pull", "%s  generation %d  %d files from %s", c.ref, generation.ID, len(generation.Bundle.Files), generation.Source)
 	return c.printGeneration(generation)
+}
+
+// machine is what the flags and the machine itself say that it is.
+func (c *pullCmd) machine() (content.Machine, error) {
+	is := c.is
+	if is.Family != "" {
+		return is, nil
+	}
+	var err error
+	is.Family, err = node.Family(c.on.root)
+	return is, err
 }
 
 func (c *pullCmd) printPlan(plan node.Plan) error {

@@ -175,6 +175,13 @@ func (p *published) load(ctx context.Context) error {
 	if !ok {
 		return usage(errors.New("it is no index: want the image's own tag, not that of one platform, since its index has the provenance"))
 	}
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		return err
+	}
+	if manifest.ArtifactType != "" {
+		return usage(fmt.Errorf("it is no image, but %.100q: only images are rebuilt", manifest.ArtifactType))
+	}
 	p.index = index
 	return nil
 }

@@ -128,7 +128,7 @@ func (w *releasedWorld) provenance(t *testing.T) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		predicate, err := rebuild.UnsafePredicate(content(t, layers[0].Compressed), h)
+		predicate, err := rebuild.UnsafePredicate(contentOf(t, layers[0].Compressed), h)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -138,7 +138,7 @@ func (w *releasedWorld) provenance(t *testing.T) string {
 	return ""
 }
 
-func content(t *testing.T, open func() (io.ReadCloser, error)) []byte {
+func contentOf(t *testing.T, open func() (io.ReadCloser, error)) []byte {
 	t.Helper()
 	r, err := open()
 	if err != nil {
@@ -210,7 +210,7 @@ func forgedImage(t *testing.T, img v1.Image, change func([]byte) []byte) v1.Imag
 	config = config.DeepCopy()
 	history := config.History
 	config.History, config.RootFS.DiffIDs = nil, nil
-	layers[0] = gzipped(t, change(content(t, layers[0].Uncompressed)))
+	layers[0] = gzipped(t, change(contentOf(t, layers[0].Uncompressed)))
 	made := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
 	if made, err = mutate.ConfigFile(made, config); err != nil {
 		t.Fatal(err)
@@ -301,7 +301,7 @@ func TestRebuildNoticesWhatTheRegistryServes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	other := content(t, gzipped(t, oneByte(content(t, layers[0].Uncompressed))).Compressed)
+	other := contentOf(t, gzipped(t, oneByte(contentOf(t, layers[0].Uncompressed))).Compressed)
 	w.registry.On(imgtest.Fault{Method: "GET", Path: "/blobs/" + h.String(), Edit: func(a *imgtest.Answer) { a.Body = other }})
 	_, errs := w.rebuilds(t, exitMismatch, kubeVersion)
 	if want := `linux/amd64: layer 1 as it is served, not as its manifest names it: "usr/bin/sh": bytes 14 to 15 of the content`; !strings.Contains(errs, want) {

@@ -191,7 +191,7 @@ func lagging(receipts [][]oci.Receipt) error {
 func (c *releaseCmd) summarise(products []*product, p *printer, took time.Duration) {
 	for _, pr := range products {
 		what := "bundle " + pr.name
-		if pr.platforms != nil {
+		if pr.target.Version != "" {
 			what = "released " + pr.name + " " + pr.target.Tag()
 		}
 		var where []string

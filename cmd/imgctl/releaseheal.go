@@ -113,13 +113,13 @@ func (a *lockedArtifact) product() (*product, error) {
 	if err != nil {
 		return nil, usage(err)
 	}
-	pr := &product{name: a.Name, version: a.Version, digest: h, platforms: map[string]v1.Hash{}, tags: map[v1.Hash][]string{h: a.Tags}}
+	pr := &product{name: a.Name, version: a.Version, digest: h, parts: map[string]v1.Hash{}, tags: map[v1.Hash][]string{h: a.Tags}}
 	for _, p := range a.Platforms {
 		child, err := oci.ParseDigest(p.Digest)
 		if err != nil {
 			return nil, usage(err)
 		}
-		pr.platforms[p.Platform], pr.tags[child] = child, p.Tags
+		pr.parts[p.Platform], pr.tags[child] = child, p.Tags
 	}
 	for _, d := range a.Destinations {
 		pr.to = append(pr.to, oci.Destination{Repository: d.Repository})

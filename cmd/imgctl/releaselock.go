@@ -78,8 +78,8 @@ func newReleaseLock(products []*product, overwrite string) *releaseLock {
 	l := &releaseLock{Header: header("ReleaseLock"), Overwrite: overwrite}
 	for _, pr := range products {
 		a := lockedArtifact{Name: pr.name, Version: pr.version, Variant: pr.target.Variant, Digest: pr.digest.String(), Tags: pr.tags[pr.digest]}
-		for _, platform := range sortedKeys(pr.platforms) {
-			h := pr.platforms[platform]
+		for _, platform := range sortedKeys(pr.parts) {
+			h := pr.parts[platform]
 			a.Platforms = append(a.Platforms, lockedPlatform{platform, h.String(), pr.tags[h]})
 		}
 		for _, to := range pr.to {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/imgctl/imgctl/pkg/attest"
 	"github.com/imgctl/imgctl/pkg/build"
-	"github.com/imgctl/imgctl/pkg/bundle"
 	"github.com/imgctl/imgctl/pkg/oci"
 	"github.com/imgctl/imgctl/pkg/sign"
 	"github.com/imgctl/imgctl/pkg/verify"
@@ -26,7 +24,7 @@ type product struct {
 	target      build.Target // of an image
 	subject     oci.Taggable
 	digest      v1.Hash
-	platforms   map[string]v1.Hash // of an index, by platform
+	parts       map[string]v1.Hash // of an index, by platform or kind of machine
 	attachments []oci.Attachment
 	attested    []*sign.Attestation // what also goes under legacy tags
 	tags        map[v1.Hash][]string
@@ -36,26 +34,31 @@ type product struct {
 
 // consignment is what goes to the product's destinations.
 func (pr *product) consignment(r *release, overwrite string, now func() time.Time) oci.Consignment {
-	parts := make(map[v1.Hash][]string)
-	for _, h := range pr.platforms {
-		if len(pr.tags[h]) > 0 {
-			parts[h] = pr.tags[h]
-		}
-	}
 	return oci.Consignment{To: pr.to, Release: oci.Release{
 		Subject:     pr.subject,
 		Attachments: pr.attachments,
 		Signatures:  pr.signatures(r.signers, r.formats),
 		Check:       pr.check(r.policy, now),
 		Tags:        pr.tags[pr.digest],
-		PartTags:    parts,
+		PartTags:    pr.partTags(),
 		Overwrite:   overwrite,
 	}}
 }
 
+// partTags are the tags of parts that have one.
+func (pr *product) partTags() map[v1.Hash][]string {
+	tags := make(map[v1.Hash][]string)
+	for _, h := range pr.parts {
+		if len(pr.tags[h]) > 0 {
+			tags[h] = pr.tags[h]
+		}
+	}
+	return tags
+}
+
 // digests lists what is signed: the subject and, of an index, each child.
 func (pr *product) digests() []v1.Hash {
-	return append([]v1.Hash{pr.digest}, sortedValues(pr.platforms)...)
+	return append([]v1.Hash{pr.digest}, sortedValues(pr.parts)...)
 }
 
 // makeImages fetches, builds and signs the images of the release, side by side.
@@ -100,7 +103,7 @@ func imageProduct(r *release, result *build.Result) (*product, error) {
 	}
 	pr := &product{
 		name: imageName(r.spec), version: result.Target.Version, target: result.Target, subject: result.Index, digest: digest,
-		platforms: map[string]v1.Hash{}, to: r.to,
+		parts: map[string]v1.Hash{}, to: r.to,
 	}
 	manifest, err := result.Index.IndexManifest()
 	if err != nil {
@@ -108,12 +111,12 @@ func imageProduct(r *release, result *build.Result) (*product, error) {
 	}
 	var arches []string
 	for _, d := range manifest.Manifests {
-		pr.platforms[d.Platform.OS+"/"+d.Platform.Architecture] = d.Digest
+		pr.parts[d.Platform.OS+"/"+d.Platform.Architecture] = d.Digest
 		arches = append(arches, d.Platform.Architecture)
 	}
 	index, byArch := tagsFor(r.file.Tags, pr.target, arches)
 	pr.tags = map[v1.Hash][]string{digest: index}
-	for platform, h := range pr.platforms {
+	for platform, h := range pr.parts {
 		pr.tags[h] = byArch[strings.TrimPrefix(platform, "linux/")]
 	}
 	return pr, nil
@@ -211,56 +214,6 @@ func (pr *product) vouch(formats signFormats, a *sign.Attestation) error {
 	}
 	pr.attachments = append(pr.attachments, oci.Attachment{Subject: a.Subject.Digest, Image: img})
 	return nil
-}
-
-// makeBundle renders a bundle that is pinned to the image, and signs it.
-func makeBundle(ctx context.Context, r *release, config *bundle.Config, image *product) (*product, error) {
-	pinned := primary(image.to) + "@" + image.digest.String()
-	if strings.HasPrefix(pinned, "oci:") {
-		return nil, hint(usage(errors.New("a bundle needs an image that nodes can pull: every destination is a directory")),
-			"add a repository on a registry to destinations, or leave bundles out")
-	}
-	locked, err := bundle.LoadLock(config)
-	if err != nil {
-		return nil, err
-	}
-	tree, err := bundle.Render(config, config.Pin(pinned, locked))
-	if err != nil {
-		return nil, err
-	}
-	created := r.lock.Created
-	img, err := tree.Image(created)
-	if err != nil {
-		return nil, err
-	}
-	subject, err := describe(img)
-	if err != nil {
-		return nil, err
-	}
-	pr := &product{name: config.Name, version: image.version, subject: img, digest: subject.Digest,
-		tags: map[v1.Hash][]string{subject.Digest: {config.Name + "-" + image.version}}}
-	for _, d := range image.to {
-		pr.to = append(pr.to, bundleDestination(d))
-	}
-	provenance, err := attest.Provenance(bundleRecord(r, config, image, created))
-	if err != nil {
-		return nil, err
-	}
-	return pr, pr.sign(ctx, r.signers, r.formats, primary(pr.to), created, []claim{plain(subject), {subject, attest.PredicateProvenance, provenance}})
-}
-
-// bundleRecord says what a bundle was made of: the spec and the pinned image.
-func bundleRecord(r *release, config *bundle.Config, image *product, created time.Time) attest.Record {
-	return attest.Record{
-		Builder:    build.BuilderID,
-		Created:    created,
-		Parameters: map[string]any{"bundle": config.Name, "version": image.version},
-		Materials: []attest.Material{{
-			Name: image.name, Version: image.version, Type: attest.TypeFile,
-			URI:     "pkg:oci/" + image.name,
-			Digests: map[string]string{image.digest.Algorithm: image.digest.Hex},
-		}},
-	}
 }
 
 // signatures makes the images for the legacy tags at one destination.

@@ -41,6 +41,9 @@ func (s *signerFlags) register(f *pflag.FlagSet) {
 	s.passFrom.register(f)
 }
 
+// given tells whether the flags name a signer.
+func (s *signerFlags) given() bool { return s.keyFile != "" || s.KMS != "" || s.keyless }
+
 // file is what the flags would be in a release file.
 func (s *signerFlags) file() (signerFile, error) {
 	f := s.signerFile
@@ -165,12 +168,12 @@ func signature(ctx context.Context, signers []sign.Signer, formats signFormats, 
 		}
 		parts = append(parts, index.Manifests...)
 	}
-	pr := &product{to: []oci.Destination{{Repository: repo.String()}}, digest: h, platforms: map[string]v1.Hash{}}
+	pr := &product{to: []oci.Destination{{Repository: repo.String()}}, digest: h, parts: map[string]v1.Hash{}}
 	var claims []claim
 	for _, d := range parts {
 		claims = append(claims, plain(d))
 		if d.Digest != h {
-			pr.platforms[d.Digest.String()] = d.Digest
+			pr.parts[d.Digest.String()] = d.Digest
 		}
 	}
 	if err := pr.sign(ctx, signers, formats, signedName(repo), createdOf(root), claims); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/imgctl/imgctl/pkg/attest"
 	"github.com/imgctl/imgctl/pkg/build/rebuild"
 	"github.com/imgctl/imgctl/pkg/bundle"
+	"github.com/imgctl/imgctl/pkg/bundle/content"
 	"github.com/imgctl/imgctl/pkg/oci"
 	"github.com/imgctl/imgctl/pkg/sign"
 )
@@ -24,6 +25,7 @@ type treeNode struct {
 	Digest   string      `json:"digest"`
 	Tag      string      `json:"tag,omitempty"`      // where a tag and no referrer leads to it
 	Platform string      `json:"platform,omitempty"` // of an image in an index
+	Machine  string      `json:"machine,omitempty"`  // of a bundle in an index: "fcos-worker"
 	Type     string      `json:"type,omitempty"`     // artifact or predicate type
 	Layers   []treeLayer `json:"layers,omitempty"`
 	Signed   []vouching  `json:"signed,omitempty"` // of a signature or attestation: by whom, and who sees it
@@ -124,9 +126,7 @@ func (w treeWalk) node(ctx context.Context, h v1.Hash, depth int) (*treeNode, er
 			if err != nil {
 				return nil, err
 			}
-			if d.Platform != nil {
-				child.Platform = d.Platform.String()
-			}
+			child.entry(d)
 			n.Children = append(n.Children, child)
 		}
 	} else if err := w.describe(ctx, n, m); err != nil {
@@ -141,6 +141,20 @@ func (w treeWalk) node(ctx context.Context, h v1.Hash, depth int) (*treeNode, er
 	}
 	n.Children = append(attached, n.Children...)
 	return n, err
+}
+
+// entry fills in what an index says of the manifest.
+func (n *treeNode) entry(d v1.Descriptor) {
+	if d.Platform != nil {
+		n.Platform = d.Platform.String()
+	}
+	if n.Type == "" && d.ArtifactType != "" { // as Flux has it: the type of the configuration
+		n.Kind, n.Type = "artifact", d.ArtifactType
+	}
+	m := content.Machine{Family: d.Annotations[content.FamilyAnnotation], Role: d.Annotations[content.RoleAnnotation]}
+	if m.Family != "" && m.Role != "" {
+		n.Machine = m.String()
+	}
 }
 
 // describe fills in what an image manifest says of itself.
@@ -222,8 +236,11 @@ func printTree(w io.Writer, n *treeNode, indent string) {
 	for _, c := range n.Children {
 		branch, below := row(i)
 		label := c.Kind
-		if c.Platform != "" {
+		switch {
+		case c.Platform != "":
 			label = c.Platform
+		case c.Machine != "":
+			label = oneLine(c.Machine) + " " + c.Kind
 		}
 		fmt.Fprintf(w, "%s%s %s  %s\n", branch, label, shortDigest(c.Digest), c.Tag)
 		printTree(w, c, below)

@@ -146,7 +146,7 @@ func (d *demo) outage(ctx context.Context) error {
 		return err
 	}
 	bundle := d.lab.Bundle(1) + ":" + released.Bundle().Tags[0]
-	if err := d.imgctl(ctx, append([]string{"pull", bundle, "--root", "node"}, policy...)...); err != nil {
+	if err := d.imgctl(ctx, append([]string{"pull", bundle, "--root", "node", "--family", "fcos", "--role", "worker"}, policy...)...); err != nil {
 		return err
 	}
 	if err := d.imgctl(ctx, "status", "--root", "node"); err != nil {

@@ -121,7 +121,8 @@ func TestFailedStartIsTheErrorAndLeavesNothing(t *testing.T) {
 func TestReleaseRecordMustBeWhole(t *testing.T) {
 	const whole = `{"artifacts":[
 		{"name":"kubelet","digest":"sha256:i","platforms":[{"platform":"linux/amd64","digest":"sha256:a"},{"platform":"linux/arm64","digest":"sha256:b"}]},
-		{"name":"typhoon","digest":"sha256:c","tags":["typhoon-v1.36.2"]}]}`
+		{"name":"typhoon","digest":"sha256:c","tags":["typhoon-v1.36.2"],
+			"platforms":[{"platform":"fcos-worker","digest":"sha256:d"},{"platform":"fcos-worker-flux","digest":"sha256:e"}]}]}`
 	dir := t.TempDir()
 	write(t, dir, "release.lock.json", whole)
 	r, err := ReadReleased(dir)
@@ -133,6 +134,7 @@ func TestReleaseRecordMustBeWhole(t *testing.T) {
 	}
 	for name, text := range map[string]string{
 		"one platform": strings.Replace(whole, `,{"platform":"linux/arm64","digest":"sha256:b"}`, "", 1),
+		"no Flux":      strings.Replace(whole, `,{"platform":"fcos-worker-flux","digest":"sha256:e"}`, "", 1),
 		"no tag":       strings.Replace(whole, `["typhoon-v1.36.2"]`, "[]", 1),
 		"cut":          whole[:100],
 	} {

@@ -19,7 +19,7 @@ type Artifact struct {
 	Variant      string        `json:"variant"` // of an image
 	Digest       string        `json:"digest"`
 	Tags         []string      `json:"tags"`
-	Platforms    []Platform    `json:"platforms"`
+	Platforms    []Platform    `json:"platforms"` // of a bundle: by machine, "fcos-worker"
 	Destinations []Destination `json:"destinations"`
 }
 
@@ -38,7 +38,7 @@ type Destination struct {
 
 // ReadReleased reads the release.lock.json in dir. A release of this repository
 // has images for two platforms, the default variant first, and one bundle at the
-// end; anything else is an error.
+// end, for one kind of machine and Flux; anything else is an error.
 func ReadReleased(dir string) (*Released, error) {
 	data, err := os.ReadFile(filepath.Join(dir, "release.lock.json"))
 	if err != nil {
@@ -50,8 +50,8 @@ func ReadReleased(dir string) (*Released, error) {
 	}
 	for i, a := range r.Artifacts {
 		last := i == len(r.Artifacts)-1
-		if last && (len(a.Platforms) > 0 || len(a.Tags) == 0) || !last && len(a.Platforms) != 2 {
-			return nil, fmt.Errorf("release.lock.json: got %s, want images for two platforms and one tagged bundle", data)
+		if len(a.Platforms) != 2 || last && len(a.Tags) == 0 {
+			return nil, fmt.Errorf("release.lock.json: got %s, want images for two platforms and one tagged bundle of two manifests", data)
 		}
 	}
 	if len(r.Artifacts) < 2 {

@@ -24,12 +24,15 @@ type Config struct {
 	OS OS `yaml:"os"`
 	// Role of the node: "controller", or "worker", which is the default.
 	Role string `yaml:"role"`
+	// Roles are several instead, each with a bundle of its own, and what kubelets
+	// of that role are given besides Kubelet.
+	Roles map[string]Kubelet `yaml:"roles"`
 	// Cluster is what all nodes of a cluster share.
 	Cluster Cluster `yaml:"cluster"`
 	// CNI is the network of pods: "cilium", "flannel", or "none", the default,
 	// when somebody else installs it.
 	CNI string `yaml:"cni"`
-	// Kubelet is what this kind of node is given.
+	// Kubelet is what every node is given.
 	Kubelet Kubelet `yaml:"kubelet"`
 	// Images names the images that the files run: repositories or references in
 	// order of preference, which hold the same bytes. The render has the first
@@ -49,6 +52,8 @@ type OS struct {
 	// Family decides the container engine and the paths: "fcos" (Fedora CoreOS:
 	// podman, SELinux), "flatcar" (docker) or "debian" (podman).
 	Family string `yaml:"family"`
+	// Families are several instead, each with a bundle of its own.
+	Families []string `yaml:"families"`
 }
 
 // Kubelet is what one kind of node is given.
@@ -122,7 +127,7 @@ func Load(path string) (*Config, error) {
 	if err := strict.Decode(path, data, "Bundle", c); err != nil {
 		return nil, err
 	}
-	if c.Role == "" {
+	if c.Role == "" && len(c.Roles) == 0 {
 		c.Role = Worker
 	}
 	if c.CNI == "" {
@@ -140,9 +145,14 @@ func Load(path string) (*Config, error) {
 // Check reports the first value that no node could use as a [*strict.Error],
 // with its place in the file that was loaded.
 func (c *Config) Check() error {
-	for _, check := range []func() error{c.checkHead, c.checkCluster, c.checkLabels, c.checkTaints, c.checkCredentialProviders, c.checkImages, c.checkVersions, c.checkPlane} {
-		if err := check(); err != nil {
-			return c.at(err)
+	if err := c.checkSeveral(); err != nil {
+		return c.at(err)
+	}
+	for _, one := range c.Machines() {
+		for _, check := range []func() error{one.checkHead, one.checkCluster, one.checkLabels, one.checkTaints, one.checkCredentialProviders, one.checkImages, one.checkVersions, one.checkPlane} {
+			if err := check(); err != nil {
+				return c.at(err)
+			}
 		}
 	}
 	return nil
@@ -172,8 +182,8 @@ func (c *Config) checkHead() error {
 		key, got string
 		want     []string
 	}{
-		{"os.family", c.OS.Family, slices.Sorted(maps.Keys(families))},
-		{"role", c.Role, []string{Controller, Worker}},
+		{"os.family", c.OS.Family, familyNames()},
+		{"role", c.Role, roleNames()},
 		{"cni", c.CNI, []string{"cilium", "flannel", "none"}},
 	} {
 		if !slices.Contains(f.want, f.got) {

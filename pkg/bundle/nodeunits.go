@@ -42,6 +42,8 @@ func updateUnit(c *Config) ([]byte, error) {
 	u.set("After", "network-online.target "+dnsUnitName)
 	u.section("Service")
 	u.set("Type", "oneshot")
+	u.environment("IMGCTL_FAMILY", c.OS.Family) // unless the file says otherwise
+	u.environment("IMGCTL_ROLE", c.Role)
 	u.set("EnvironmentFile", updateEnvPath)
 	u.exec("ExecStart", "", word(families[c.OS.Family].imgctl), "pull", bundleVariable)
 	u.exec("ExecStartPost", "", "/usr/bin/systemctl", "daemon-reload")

@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,7 +11,7 @@ import (
 	"github.com/imgctl/imgctl/pkg/bundle/plane"
 )
 
-// Render returns the files of the bundle.
+// Render returns the files of the bundle for one kind of machine.
 //
 // pin is asked for every image, with the first reference that c has for it, and
 // answers with repository@sha256:…. An answer without a digest fails the
@@ -26,6 +27,9 @@ func Render(c *Config, pin func(ref string) (string, error)) (Tree, error) {
 }
 
 func render(c *Config, pin func(ref string) (string, error)) (Tree, error) {
+	if c.several() {
+		return Tree{}, errors.New("it is for several kinds of machines, want one of Machines")
+	}
 	if err := c.Check(); err != nil {
 		return Tree{}, err
 	}
@@ -37,9 +41,14 @@ func render(c *Config, pin func(ref string) (string, error)) (Tree, error) {
 	if err != nil {
 		return Tree{}, err
 	}
-	t := Tree{Name: c.Name, Version: c.Kubernetes, Images: images}
+	t := Tree{Name: c.Name, Version: c.Kubernetes, Machine: c.Machine(), Images: images}
+	table := Files()
 	for _, path := range slices.Sorted(maps.Keys(files)) {
-		t.Files = append(t.Files, File{Path: path, Mode: 0o644, Body: files[path]})
+		f, err := newFile(table, path, files[path])
+		if err != nil {
+			return Tree{}, err
+		}
+		t.Files = append(t.Files, f)
 	}
 	return t, t.check()
 }

@@ -200,13 +200,13 @@ func TestImageHoldsEveryFileAsListed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := list.CheckLayers(m.Layers); err != nil {
+	if err := list.CheckLayers(m.Config, m.Layers); err != nil {
 		t.Error(err)
 	}
 	if diff := cmp.Diff(tree.Images, list.Images); diff != "" {
 		t.Errorf("images: -want +got:\n%s", diff)
 	}
-	for i, l := range m.Layers {
+	for i, l := range m.Layers[1:] {
 		if want := map[string]string{".yaml": "application/yaml"}[filepath.Ext(tree.Files[i].Path)]; want != "" && string(l.MediaType) != want {
 			t.Errorf("%s: got %s, want %s", tree.Files[i].Path, l.MediaType, want)
 		}
@@ -310,7 +310,7 @@ func TestImageRefusesPathsAndModes(t *testing.T) {
 	twice := handmade("/etc/a", "")
 	twice.Files = append(twice.Files, twice.Files[0])
 	outOfOrder := handmade("/etc/b", "")
-	outOfOrder.Files = append(outOfOrder.Files, File{Path: "/etc/a", Mode: 0o644})
+	outOfOrder.Files = append(outOfOrder.Files, handmade("/etc/a", "").Files...)
 	setuid := handmade("/etc/a", "")
 	setuid.Files[0].Mode = 0o4755
 	for name, tree := range map[string]Tree{
@@ -320,8 +320,9 @@ func TestImageRefusesPathsAndModes(t *testing.T) {
 		"relative (N05)":   handmade("etc/a", ""),
 		"up (N05)":         handmade("/etc/../a", ""),
 		"white space":      handmade("/etc/a b", ""),
-		"no files":         {Name: "hand", Version: "v1.36.2"},
-		"no name":          {Version: "v1.36.2", Files: handmade("/etc/a", "").Files},
+		"no files":         {Name: "hand", Version: "v1.36.2", Machine: content.Machine{Family: "fcos", Role: Worker}},
+		"no name":          {Version: "v1.36.2", Machine: content.Machine{Family: "fcos", Role: Worker}, Files: handmade("/etc/a", "").Files},
+		"no machine":       {Name: "hand", Version: "v1.36.2", Files: handmade("/etc/a", "").Files},
 		"too large a file": handmade("/etc/a", strings.Repeat("a ", content.MaxFileSize/2+1)),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -334,8 +335,8 @@ func TestImageRefusesPathsAndModes(t *testing.T) {
 
 func handmade(path, text string) Tree {
 	return Tree{
-		Name: "hand", Version: "v1.36.2", Images: map[string]string{"own": "r.example.org:5000/own@" + digest},
-		Files: []File{{Path: path, Mode: 0o644, Body: []byte(text)}},
+		Name: "hand", Version: "v1.36.2", Machine: content.Machine{Family: "fcos", Role: Worker}, Images: map[string]string{"own": "r.example.org:5000/own@" + digest},
+		Files: []File{{Path: path, Mode: 0o644, Owner: "root", Group: "root", Type: typeEtc, Body: []byte(text)}},
 	}
 }
 

@@ -28,14 +28,14 @@ type kit struct {
 func pack(version string, bodies map[string]string) kit {
 	k := kit{bodies: bodies}
 	k.digest, k.repository, k.from = digestOf(version), "quay.example/node/bundle", "mirror.example/node/bundle"
-	k.bundle = content.Bundle{APIVersion: content.APIVersion, Kind: content.Kind, Name: "typhoon", Version: version}
+	k.bundle = content.Bundle{APIVersion: content.APIVersion, Kind: content.Kind, Name: "typhoon", Version: version, Family: "fcos", Role: "worker"}
 	for p, body := range bodies {
 		mode := content.Mode(0o644)
 		if strings.HasPrefix(p, "/usr/local/bin") {
 			mode = 0o755
 		}
 		k.bundle.Files = append(k.bundle.Files, content.File{
-			Path: p, Mode: mode, UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), Digest: digestOf(body), Size: int64(len(body)),
+			Path: p, Mode: mode, Owner: "root", Group: "root", UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), Type: "etc_t", Digest: digestOf(body), Size: int64(len(body)),
 		})
 	}
 	slices.SortFunc(k.bundle.Files, func(a, b content.File) int { return strings.Compare(a.Path, b.Path) })

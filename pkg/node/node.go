@@ -37,6 +37,9 @@ import (
 type Store struct {
 	// Root is the directory that all paths are below. Default "/". It must exist.
 	Root string
+	// Machine is what this machine is. Of an index, its bundle is taken; a single
+	// bundle must be for it as far as it is given.
+	Machine content.Machine
 	// Now is the time that is recorded. Default [time.Now].
 	Now func() time.Time
 	// Log is told what was changed, and whom a call waits for. Default: nobody.

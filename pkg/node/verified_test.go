@@ -27,7 +27,7 @@ type published struct {
 }
 
 // publish puts an artifact, signed, on so many registries.
-func publish(t *testing.T, registries int, image v1.Image) published {
+func publish(t *testing.T, registries int, image oci.Taggable) published {
 	t.Helper()
 	key := imgtest.SigningKey(t)
 	var p published
@@ -59,15 +59,20 @@ func (p published) verify(t *testing.T) *verify.Verified {
 // rendered is a kit as bundle.Tree makes it.
 func (k kit) rendered(t *testing.T) v1.Image {
 	t.Helper()
-	tree := bundle.Tree{Name: k.bundle.Name, Version: k.bundle.Version}
-	for _, f := range k.bundle.Files {
-		tree.Files = append(tree.Files, bundle.File{Path: f.Path, Mode: os.FileMode(f.Mode), UID: f.UID, GID: f.GID, Body: []byte(k.bodies[f.Path])})
-	}
+	tree := k.tree()
 	image, err := tree.Image(imgtest.ReleaseTime())
 	if err != nil {
 		t.Fatal(err)
 	}
 	return image
+}
+
+func (k kit) tree() bundle.Tree {
+	tree := bundle.Tree{Name: k.bundle.Name, Version: k.bundle.Version, Machine: content.Machine{Family: k.bundle.Family, Role: k.bundle.Role}}
+	for _, f := range k.bundle.Files {
+		tree.Files = append(tree.Files, bundle.File{Path: f.Path, Mode: os.FileMode(f.Mode), Owner: f.Owner, Group: f.Group, UID: f.UID, GID: f.GID, Type: f.Type, Body: []byte(k.bodies[f.Path])})
+	}
+	return tree
 }
 
 func TestArtifactTypeIsThatOfBundles(t *testing.T) {
@@ -161,14 +166,15 @@ func TestSignedNonsenseIsNotInstalled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	layers := func(files []content.File) (all []artifact.Content) {
+	layers := func(config string, files []content.File) (all []artifact.Content) {
+		all = append(all, artifact.Content{MediaType: content.MediaType, Annotations: map[string]string{content.TitleAnnotation: content.LockTitle}, Body: []byte(config)})
 		for _, f := range files {
 			all = append(all, artifact.Content{MediaType: "text/plain", Annotations: map[string]string{content.TitleAnnotation: f.Path[1:]}, Body: []byte(good.bodies[f.Path])})
 		}
 		return all
 	}
 	forge := func(kind, mediaType, config string, files []content.File) v1.Image {
-		image, err := artifact.Artifact{ArtifactType: kind, Config: artifact.Content{MediaType: mediaType, Body: []byte(config)}, Layers: layers(files)}.Image()
+		image, err := artifact.Artifact{ArtifactType: kind, Config: artifact.Content{MediaType: mediaType, Body: []byte(config)}, Layers: layers(config, files)}.Image()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -203,6 +209,73 @@ func TestSignedNonsenseIsNotInstalled(t *testing.T) {
 				t.Errorf("got %v, want it refused for %q", err, tt.want)
 			}
 			if got := everything(t, root); got != "" {
+				t.Errorf("a refused installation wrote %s", got)
+			}
+		})
+	}
+}
+
+// Of an index each machine is given its own bundle, with the bytes and the digest
+// of that one.
+func TestAMachineIsGivenItsOwnBundleOfAnIndex(t *testing.T) {
+	worker, controller := oldKit(), newKit()
+	controller.bundle.Role, controller.bundle.Version = "controller", worker.bundle.Version
+	packed, err := bundle.Pack([]bundle.Tree{controller.tree(), worker.tree()}, imgtest.ReleaseTime())
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := publish(t, 1, packed.Index).verify(t)
+	for i, k := range []kit{controller, worker} {
+		root := t.TempDir()
+		s := storeAt(root)
+		s.Machine = content.Machine{Family: "fcos", Role: k.bundle.Role}
+		g, err := s.Install(t.Context(), v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sees(t, root, k); g.Digest != packed.Parts[i].Digest.String() || g.Bundle.Role != k.bundle.Role {
+			t.Errorf("got generation %s for %s", g.Digest, g.Bundle.Role)
+		}
+		if p, err := s.Plan(t.Context(), v); err != nil || p.Action != DoNothing {
+			t.Errorf("a second time: got %+v, %v", p.Action, err)
+		}
+	}
+}
+
+// N20: what is not for this machine is refused before anything is written.
+func TestABundleForAnotherMachineIsRefused(t *testing.T) {
+	packed, err := bundle.Pack([]bundle.Tree{oldKit().tree()}, imgtest.ReleaseTime())
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := publish(t, 1, packed.Index).verify(t)
+	single := publish(t, 1, oldKit().rendered(t)).verify(t)
+	for name, tt := range map[string]struct {
+		from    *verify.Verified
+		machine content.Machine
+		refused bool
+	}{
+		"index, its machine":          {index, content.Machine{Family: "fcos", Role: "worker"}, false},
+		"index, another role":         {index, content.Machine{Family: "fcos", Role: "controller"}, true},
+		"index, another family":       {index, content.Machine{Family: "flatcar", Role: "worker"}, true},
+		"index, no role":              {index, content.Machine{Family: "fcos"}, true},
+		"index, nothing":              {index, content.Machine{}, true},
+		"one bundle, nothing":         {single, content.Machine{}, false},
+		"one bundle, its family":      {single, content.Machine{Family: "fcos"}, false},
+		"one bundle, another role":    {single, content.Machine{Family: "fcos", Role: "controller"}, true},
+		"one bundle, another family":  {single, content.Machine{Family: "debian"}, true},
+		"one bundle, its own machine": {single, content.Machine{Family: "fcos", Role: "worker"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			s := storeAt(root)
+			s.Machine = tt.machine
+			_, err := s.Install(t.Context(), tt.from)
+			var none *content.NoBundle
+			if errors.As(err, &none) != tt.refused || !tt.refused && err != nil {
+				t.Errorf("got %v, want it refused: %t", err, tt.refused)
+			}
+			if got := everything(t, root); tt.refused && got != "" {
 				t.Errorf("a refused installation wrote %s", got)
 			}
 		})

@@ -1,7 +1,9 @@
 // Package content reads and writes the list that says what a bundle holds.
 //
-// The list is the config blob of a bundle artifact: which file belongs where,
-// with which mode and owner, and which bytes it has. A node acts on it as root,
+// The list is the config blob of a bundle artifact, and once more, for people and
+// other clients, its first layer, bundle.lock: for which kind of machine it is,
+// which file belongs where, with which mode, owner and SELinux type, and which
+// bytes it has. [Pick] finds a machine's bundle among those of an index. A node acts on it as root,
 // so [Read] accepts only what [Bundle.Marshal] could have written: one spelling
 // for every list, no unknown and no duplicate key, and only paths that can be
 // created one by one beneath a root. The package is apart from bundle, so that
@@ -42,6 +44,8 @@ type Bundle struct {
 	Kind       string            `json:"kind"`
 	Name       string            `json:"name"`             // "typhoon"
 	Version    string            `json:"version"`          // of Kubernetes: "v1.36.2"
+	Family     string            `json:"family"`           // of operating systems: "fcos"
+	Role       string            `json:"role"`             // of machines: "worker"
 	Files      []File            `json:"files"`            // at least one, ascending by path
 	Images     map[string]string `json:"images,omitempty"` // name → repository@sha256:…
 }
@@ -50,8 +54,11 @@ type Bundle struct {
 type File struct {
 	Path   string `json:"path"`   // absolute and clean: "/etc/kubernetes/kubelet.yaml"
 	Mode   Mode   `json:"mode"`   // permission bits only
-	UID    uint32 `json:"uid"`    // owner
-	GID    uint32 `json:"gid"`    // group
+	Owner  string `json:"owner"`  // by name
+	Group  string `json:"group"`  // by name
+	UID    uint32 `json:"uid"`    // the owner's number, which is what a node goes by
+	GID    uint32 `json:"gid"`    // the group's
+	Type   string `json:"type"`   // of SELinux, where that is on
 	Digest string `json:"digest"` // "sha256:" and 64 lower-case hexadecimal digits
 	Size   int64  `json:"size"`   // bytes
 }
@@ -136,6 +143,8 @@ func firstDifference(a, b []byte) int {
 
 var (
 	nameForm   = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?$`)
+	ownerForm  = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
+	typeForm   = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}_t$`)
 	digestForm = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 	// host or [IPv6 address], port, and the path of distribution-spec 1.1.
 	repositoryForm = regexp.MustCompile(`^(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(?::[0-9]{1,5})?(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)+$`)
@@ -151,6 +160,9 @@ func (b *Bundle) Check() error {
 	}
 	if !nameForm.MatchString(b.Version) {
 		return fmt.Errorf("bundle content: version %.80q: want a version such as v1.36.2", b.Version)
+	}
+	if !nameForm.MatchString(b.Family) || !nameForm.MatchString(b.Role) {
+		return fmt.Errorf("bundle content: family %.80q and role %.80q: want a kind of machine such as fcos and worker", b.Family, b.Role)
 	}
 	if err := checkFiles(b.Files); err != nil {
 		return fmt.Errorf("bundle content: %w", err)
@@ -196,8 +208,17 @@ func (f File) check() error {
 	if err := CheckPath(f.Path); err != nil {
 		return err
 	}
+	if f.Path == "/"+LockTitle {
+		return fmt.Errorf("%s: the list itself has this name", f.Path)
+	}
 	if _, err := f.Mode.MarshalText(); err != nil {
 		return fmt.Errorf("%s: %w", f.Path, err)
+	}
+	if !ownerForm.MatchString(f.Owner) || !ownerForm.MatchString(f.Group) {
+		return fmt.Errorf("%s: owner %.40q and group %.40q: want names", f.Path, f.Owner, f.Group)
+	}
+	if !typeForm.MatchString(f.Type) {
+		return fmt.Errorf("%s: type %.80q: want one of SELinux, such as etc_t", f.Path, f.Type)
 	}
 	if f.UID == noID || f.GID == noID {
 		return fmt.Errorf("%s: owner %d:%d: %d is no owner", f.Path, f.UID, f.GID, uint32(noID))

@@ -17,11 +17,11 @@ func sum(s string) string { return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte
 
 func sample() *content.Bundle {
 	return &content.Bundle{
-		APIVersion: content.APIVersion, Kind: content.Kind, Name: "typhoon", Version: "v1.36.2",
+		APIVersion: content.APIVersion, Kind: content.Kind, Name: "typhoon", Version: "v1.36.2", Family: "fcos", Role: "worker",
 		Files: []content.File{
-			{Path: "/etc/kubernetes/kubelet.yaml", Mode: 0o644, Digest: sum("a"), Size: 1},
-			{Path: "/etc/systemd/system/kubelet.service", Mode: 0o644, Digest: sum("b"), Size: 1},
-			{Path: "/opt/bootstrap/apply", Mode: 0o755, UID: 65534, GID: 7, Digest: sum("c"), Size: 0},
+			{Path: "/etc/kubernetes/kubelet.yaml", Mode: 0o644, Owner: "root", Group: "root", Type: "etc_t", Digest: sum("a"), Size: 1},
+			{Path: "/etc/systemd/system/kubelet.service", Mode: 0o644, Owner: "root", Group: "root", Type: "etc_t", Digest: sum("b"), Size: 1},
+			{Path: "/opt/bootstrap/apply", Mode: 0o755, Owner: "somebody", Group: "some-group", UID: 65534, GID: 7, Type: "bin_t", Digest: sum("c"), Size: 0},
 		},
 		Images: map[string]string{"kubelet": "quay.io/poseidon/kubelet@" + sum("image")},
 	}
@@ -68,6 +68,12 @@ func TestReadRefusesWhatMarshalWouldNotWrite(t *testing.T) {
 		"mode with a sign":        {`"0755"`, `"+755"`, "four octal digits"},
 		"negative owner":          {`"uid":65534`, `"uid":-1`, "cannot unmarshal"},
 		"owner that is none":      {`"uid":65534`, `"uid":4294967295`, "is no owner"},
+		"owner that is no name":   {`"somebody"`, `"0"`, "want names"},
+		"group that is an option": {`"some-group"`, `"-g"`, "want names"},
+		"type of no form":         {`"bin_t"`, `"bin"`, "want one of SELinux"},
+		"no family":               {`"fcos"`, `""`, "kind of machine"},
+		"role":                    {`"worker"`, `"../worker"`, "kind of machine"},
+		"the list's own name":     {`/etc/kubernetes/kubelet.yaml`, `/bundle.lock`, "the list itself"},
 		"negative size":           {`"size":0`, `"size":-1`, "size -1"},
 		"too large a file":        {`"size":0`, `"size":4194305`, "size 4194305"},
 		"digest of another sort":  {sum("a"), strings.Replace(sum("a"), "sha256", "sha512", 1), "digest"},
@@ -115,7 +121,7 @@ func TestReadIsBounded(t *testing.T) {
 		b := sample()
 		b.Files = nil
 		for i := range n {
-			b.Files = append(b.Files, content.File{Path: fmt.Sprintf("/etc/%04d", i), Mode: 0o644, Digest: sum("a"), Size: size})
+			b.Files = append(b.Files, content.File{Path: fmt.Sprintf("/etc/%04d", i), Mode: 0o644, Owner: "root", Group: "root", Type: "etc_t", Digest: sum("a"), Size: size})
 		}
 		return b
 	}
@@ -154,8 +160,12 @@ func TestMarshalWritesNothingThatReadRefuses(t *testing.T) {
 	}
 }
 
+var listed = v1.Descriptor{Digest: v1.Hash{Algorithm: "sha256", Hex: sum("list")[7:]}, Size: 4}
+
 func layersOf(b *content.Bundle) []v1.Descriptor {
-	var layers []v1.Descriptor
+	list := listed
+	list.Annotations = map[string]string{content.TitleAnnotation: "bundle.lock"}
+	layers := []v1.Descriptor{list}
 	for _, f := range b.Files {
 		h, _ := v1.NewHash(f.Digest)
 		layers = append(layers, v1.Descriptor{Digest: h, Size: f.Size, Annotations: map[string]string{content.TitleAnnotation: f.Path[1:]}})
@@ -163,21 +173,56 @@ func layersOf(b *content.Bundle) []v1.Descriptor {
 	return layers
 }
 
-func TestLayersAreTheFilesOfTheList(t *testing.T) {
+func TestLayersAreTheListAndItsFiles(t *testing.T) {
 	b := sample()
-	if err := b.CheckLayers(layersOf(b)); err != nil {
+	if err := b.CheckLayers(listed, layersOf(b)); err != nil {
 		t.Fatal(err)
 	}
 	for name, spoil := range map[string]func([]v1.Descriptor) []v1.Descriptor{
-		"one more": func(l []v1.Descriptor) []v1.Descriptor { return append(l, l[0]) },
-		"one less": func(l []v1.Descriptor) []v1.Descriptor { return l[1:] },
-		"title":    func(l []v1.Descriptor) []v1.Descriptor { l[0].Annotations = nil; return l },
-		"digest":   func(l []v1.Descriptor) []v1.Descriptor { l[0].Digest = l[1].Digest; return l },
-		"size":     func(l []v1.Descriptor) []v1.Descriptor { l[0].Size++; return l },
+		"one more":           func(l []v1.Descriptor) []v1.Descriptor { return append(l, l[1]) },
+		"one less":           func(l []v1.Descriptor) []v1.Descriptor { return l[:len(l)-1] },
+		"no list":            func(l []v1.Descriptor) []v1.Descriptor { return l[1:] },
+		"title":              func(l []v1.Descriptor) []v1.Descriptor { l[1].Annotations = nil; return l },
+		"title of the list":  func(l []v1.Descriptor) []v1.Descriptor { l[0].Annotations = nil; return l },
+		"digest":             func(l []v1.Descriptor) []v1.Descriptor { l[1].Digest = l[2].Digest; return l },
+		"digest of the list": func(l []v1.Descriptor) []v1.Descriptor { l[0].Digest = l[1].Digest; return l },
+		"size":               func(l []v1.Descriptor) []v1.Descriptor { l[1].Size++; return l },
+		"size of the list":   func(l []v1.Descriptor) []v1.Descriptor { l[0].Size++; return l },
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := b.CheckLayers(spoil(layersOf(b))); err == nil {
+			if err := b.CheckLayers(listed, spoil(layersOf(b))); err == nil {
 				t.Error("accepted")
+			}
+		})
+	}
+}
+
+// N20: one entry is for a machine, or none.
+func TestPickFindsTheOneBundleForAMachine(t *testing.T) {
+	entry := func(family, role string, n int64) v1.Descriptor {
+		return v1.Descriptor{Size: n, ArtifactType: content.ArtifactType, Annotations: content.Machine{Family: family, Role: role}.Annotations()}
+	}
+	flux := entry("fcos", "worker", 9)
+	flux.ArtifactType = "application/vnd.cncf.flux.config.v1+json"
+	index := &v1.IndexManifest{Manifests: []v1.Descriptor{flux, entry("fcos", "controller", 1), entry("fcos", "worker", 2), entry("debian", "worker", 3), entry("debian", "worker", 4), {}}}
+	for name, tt := range map[string]struct {
+		machine content.Machine
+		size    int64  // 0: refused
+		want    string // in the error
+	}{
+		"a controller":     {content.Machine{Family: "fcos", Role: "controller"}, 1, ""},
+		"a worker":         {content.Machine{Family: "fcos", Role: "worker"}, 2, ""},
+		"two for one":      {content.Machine{Family: "debian", Role: "worker"}, 0, "got 2 bundles"},
+		"another role":     {content.Machine{Family: "debian", Role: "controller"}, 0, `only for "fcos-controller"`},
+		"no role":          {content.Machine{Family: "fcos"}, 0, `role ""`},
+		"no family":        {content.Machine{Role: "worker"}, 0, `family ""`},
+		"nothing":          {content.Machine{}, 0, `family ""`},
+		"the other family": {content.Machine{Family: "flatcar", Role: "worker"}, 0, `family "flatcar"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, err := content.Pick(index, tt.machine)
+			if d.Size != tt.size || (err == nil) != (tt.size > 0) || err != nil && !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %d, %v, want %d, %q", d.Size, err, tt.size, tt.want)
 			}
 		})
 	}

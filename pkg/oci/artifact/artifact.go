@@ -136,17 +136,21 @@ type blob struct {
 // newBlob describes c. The empty content is also carried in the descriptor
 // itself ("data"), as the specification does, so that readers need not fetch it.
 func newBlob(c Content) blob {
-	sum := sha256.Sum256(c.Body)
 	b := blob{body: bytes.Clone(c.Body), desc: v1.Descriptor{
 		MediaType:   types.MediaType(c.MediaType),
 		Size:        int64(len(c.Body)),
-		Digest:      v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])},
+		Digest:      digestOf(c.Body),
 		Annotations: c.Annotations,
 	}}
 	if c.MediaType == EmptyMediaType {
 		b.desc.Data = b.body
 	}
 	return b
+}
+
+func digestOf(body []byte) v1.Hash {
+	sum := sha256.Sum256(body)
+	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}
 }
 
 // Digest is the sha256 of the content.
