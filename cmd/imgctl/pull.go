@@ -69,10 +69,6 @@ answers, bytes and signatures may come from any.`,
 
 func (c *pullCmd) run(ctx context.Context) error {
 	p := c.printer()
-	machine, err := c.machine()
-	if err != nil {
-		return err
-	}
 	in, err := c.inspect(ctx, c.registries(), c.accept, c.ref)
 	if err != nil {
 		return err
@@ -81,7 +77,9 @@ func (c *pullCmd) run(ctx context.Context) error {
 		return hint(in.Err, "imgctl verify %s shows what each source says", c.ref)
 	}
 	store := c.store(c.on)
-	store.Machine = machine
+	if store.Machine, err = c.machine(); err != nil {
+		return err
+	}
 	if c.dryRun {
 		plan, err := store.Plan(ctx, in.Verified)
 		if err != nil {
