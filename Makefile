@@ -46,7 +46,7 @@ docs: ## Write the pages that are made from the code
 .PHONY: docs-check
 docs-check: ## Are those pages what the code says?
 	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && $(GO) run ./cmd/imgctl docs "$$made" && \
-	diff -r "$$made/cli" docs/cli && diff "$$made/exit-codes.md" docs/exit-codes.md && diff "$$made/owners.md" docs/owners.md || \
+	diff -r "$$made/cli" docs/cli && diff "$$made/exit-codes.md" docs/exit-codes.md && diff "$$made/owners.md" docs/owners.md && diff "$$made/files.md" docs/files.md || \
 	{ echo "docs: they differ from the code; make docs writes them"; exit 1; }
 
 .PHONY: vuln
