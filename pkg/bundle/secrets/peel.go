@@ -12,31 +12,48 @@ import (
 
 // What is told from chance. A secret is longer than each of them.
 const (
-	minText   = 8  // bytes of text in a row within what was decoded
-	minBase64 = 14 // digits in a row
-	minHex    = 24
-	wrapped   = 40 // digits in a line from which on the next line may go on with them
+	minText    = 8  // bytes of text in a row within what was decoded
+	minCertain = 24 // bytes of text in a row that no chance gives
+	minBase64  = 14 // digits in a row
+	minHex     = 24
+	wrapped    = 40 // digits in a line from which on the next line may go on with them
 )
+
+// again is how often an escape is looked for within what it has given. Text is
+// easily taken for escaped text, so it does not count for maxDepth.
+const again = 3
 
 // peel returns what the view, or parts of it, stand for in each encoding. What
 // stands for nothing that could be read gives nothing.
 func (v view) peel() []view {
-	var inner []view
-	whole := func(encoding string, data []byte) {
-		if data != nil {
-			inner = append(inner, view{data, v.line, v.within(encoding)})
-		}
-	}
+	inner := v.rewritten(nil, "UTF-16", 1, withoutNUL)
 	if len(v.encodings) == 0 {
-		whole("reverse", reversed(v.data))
+		inner = v.rewritten(inner, "reverse", 1, reversed)
 	}
-	whole("UTF-16", withoutNUL(v.data))
-	whole("URL escapes", unescaped(v.data, '%', urlEscape))
-	whole("a URL's form", formDecoded(v.data))
-	whole("escapes", unescaped(v.data, '\\', textEscape))
+	inner = v.rewritten(inner, "URL escapes", 1, func(data []byte) []byte { return unescaped(data, '%', urlEscape) })
+	inner = v.rewritten(inner, "a URL's form", 1, formDecoded)
+	inner = v.rewritten(inner, "escapes", again, func(data []byte) []byte { return unescaped(data, '\\', textEscape) })
 	inner = append(inner, v.digits("base64", isBase64, minBase64, fromBase64)...)
 	inner = append(inner, v.digits("hexadecimal", isHex, minHex, fromHex)...)
 	return append(inner, v.inflated()...)
+}
+
+// rewritten adds the whole view as it is without an encoding, unless that makes
+// no difference or was done so many times already.
+func (v view) rewritten(inner []view, encoding string, most int, rewrite func([]byte) []byte) []view {
+	for _, e := range v.encodings {
+		if e == encoding {
+			most--
+		}
+	}
+	if most <= 0 {
+		return inner
+	}
+	data := rewrite(v.data)
+	if data == nil {
+		return inner
+	}
+	return append(inner, view{data, v.line, v.within(encoding), v.depth})
 }
 
 func (v view) within(encoding string) []string { return append(slices.Clone(v.encodings), encoding) }
@@ -145,7 +162,7 @@ func (v view) digits(encoding string, is *[256]bool, least int, decode func(run 
 					if line == 0 {
 						line = v.lineAt(i)
 					}
-					inner = append(inner, view{part, line, v.within(encoding)})
+					inner = append(inner, view{part, line, v.within(encoding), v.depth + 1})
 				}
 			}
 		}
@@ -283,7 +300,7 @@ func (v view) inflated() []view {
 		// What could be read before a mistake counts as well.
 		data, _ := io.ReadAll(io.LimitReader(z, maxBytes+1))
 		if len(data) > 0 {
-			inner = append(inner, view{data, v.lineAt(at), v.within("gzip")})
+			inner = append(inner, view{data, v.lineAt(at), v.within("gzip"), v.depth + 1})
 		}
 	}
 }

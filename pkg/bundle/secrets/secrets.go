@@ -31,7 +31,7 @@ func (f Finding) String() string {
 
 // Limits of the search. What exceeds them is a finding: nobody has looked at it.
 const (
-	maxDepth = 4        // encodings within each other
+	maxDepth = 4        // of base64, hexadecimal digits and gzip within each other
 	maxBytes = 64 << 20 // of all that was decoded
 )
 
@@ -43,6 +43,7 @@ type view struct {
 	data      []byte
 	line      int // of the data, where it begins
 	encodings []string
+	depth     int // how many of the encodings count for maxDepth
 }
 
 // Find returns the first secret in data, or nil. Besides the shapes it looks for
@@ -56,14 +57,15 @@ func Find(data []byte, known ...string) *Finding {
 		if f := v.find(known); f != nil {
 			return f
 		}
-		inner := v.peel()
-		for _, w := range inner {
+		for _, w := range v.peel() {
 			total += len(w.data)
+			if w.depth > maxDepth && len(w.data) >= minCertain || total > maxBytes {
+				return &Finding{What: "more encodings within each other than are looked through", Line: v.line, Encodings: v.encodings}
+			}
+			if w.depth <= maxDepth {
+				views = append(views, w)
+			}
 		}
-		if len(v.encodings) == maxDepth && len(inner) > 0 || total > maxBytes {
-			return &Finding{What: "more encodings within each other than are looked through", Line: v.line, Encodings: v.encodings}
-		}
-		views = append(views, inner...)
 	}
 	return nil
 }
