@@ -195,7 +195,7 @@ func (d *delivery) uploadAll(ctx context.Context, blobs []source) error {
 	// The largest first: it decides when the last one is done.
 	slices.SortStableFunc(large, func(a, b source) int { return cmp.Compare(b.desc.Size, a.desc.Size) })
 	pool(d.client.jobs(), large)
-	pool(4*d.client.jobs(), small)
+	pool(lookups, small)
 	return g.Wait()
 }
 

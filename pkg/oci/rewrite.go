@@ -23,9 +23,9 @@ const (
 // The specification has no way to do this in one step. Writers in this process
 // take turns, in a directory those of all processes. A registry that gave an
 // ETag is told to write only if it is still the same. Others ignore that, so
-// the tag is read again, after a pause of more than twice what reading and
-// writing took, until it stays as it was: whoever had read it before we wrote
-// has written by then, and what he overwrote is added again.
+// the tag is read again, after a pause of twice what reading and writing took,
+// until it stays as it was: whoever had read it before we wrote has written by
+// then, and what he overwrote is added again.
 type rewriting struct {
 	repo *Repository
 	tag  string
@@ -54,7 +54,7 @@ func (d *delivery) rewrite(ctx context.Context, tag string, edit func(ctx contex
 			d.later(w)
 			return nil
 		}
-		if err := w.rest(ctx); err != nil { // somebody else was faster
+		if err := w.yield(ctx); err != nil { // somebody else was faster
 			return err
 		}
 	}
@@ -65,7 +65,11 @@ func (d *delivery) rewrite(ctx context.Context, tag string, edit func(ctx contex
 // overwritten it.
 func (w *rewriting) settle(ctx context.Context) (overwritten bool, err error) {
 	for range maxRewrites {
-		if err := w.rest(ctx); err != nil {
+		rest := w.yield
+		if !overwritten {
+			rest = w.rest
+		}
+		if err := rest(ctx); err != nil {
 			return overwritten, err
 		}
 		if err := w.repo.back.exclusive(w.tag, func() error { return w.step(ctx) }); err != nil || w.stable {
@@ -76,7 +80,13 @@ func (w *rewriting) settle(ctx context.Context) (overwritten bool, err error) {
 	return overwritten, w.lost()
 }
 
+// rest waits until whoever had read the tag before we wrote it has written.
 func (w *rewriting) rest(ctx context.Context) error {
+	return w.repo.back.pause(ctx, w.pause)
+}
+
+// yield waits a little longer than that, so that writers who met do not meet again.
+func (w *rewriting) yield(ctx context.Context) error {
 	return w.repo.back.pause(ctx, w.pause+jitter(w.pause)/2)
 }
 

@@ -14,14 +14,18 @@ import (
 // small, and each costs a round trip.
 const lookups = 32
 
+// tinyBlob is up to which size asking for a blob costs as much as sending it.
+const tinyBlob = 16 << 10
+
 // survey is what a destination has of a shipment.
 //
 // The fewest questions: registries refuse a manifest when they lack what it
 // names, so that a tag which points where it should vouches for its manifest, a
 // list of referrers for those, and a manifest for its blobs. The children of an
-// index are asked for all the same: there registries are lax. In a directory
-// nobody has refused anything, and in a thorough delivery nothing is believed:
-// everything is asked for.
+// index are asked for all the same: there registries are lax. Tiny blobs that
+// nothing vouches for are not asked for, but sent. In a directory nobody has
+// refused anything, and in a thorough delivery nothing is believed: everything
+// is asked for.
 type survey struct {
 	*delivery
 	legacy map[string]*parcel // that should be under the signature tags
@@ -183,6 +187,9 @@ func (s *survey) askRest(ctx context.Context, g *errgroup.Group) {
 		g.Go(func() error { return s.askManifest(ctx, p) })
 	}
 	for _, b := range sources(s.unsure()) {
+		if b.desc.Size <= tinyBlob && s.vouches() {
+			continue // what lacks its manifest is sent
+		}
 		g.Go(func() error {
 			has, err := s.repo.back.hasBlob(ctx, b.desc)
 			s.note(func() { s.blobs[b.desc.Digest] = has })
