@@ -93,8 +93,12 @@ func dnsPod(c *Cluster) corev1.PodSpec {
 		PriorityClassName:  "system-cluster-critical",
 		DNSPolicy:          corev1.DNSDefault, // it is the cluster's DNS itself
 		NodeSelector:       map[string]string{corev1.LabelOSStable: "linux"},
-		Tolerations:        []corev1.Toleration{{Key: "node-role.kubernetes.io/control-plane", Effect: corev1.TaintEffectNoSchedule}},
-		SecurityContext:    &corev1.PodSecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
+		// A cluster begins with controllers, which have the one taint here and the other with kubeadm.
+		Tolerations: []corev1.Toleration{
+			{Key: "node-role.kubernetes.io/controller", Effect: corev1.TaintEffectNoSchedule},
+			{Key: "node-role.kubernetes.io/control-plane", Effect: corev1.TaintEffectNoSchedule},
+		},
+		SecurityContext: &corev1.PodSecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
 		TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{
 			MaxSkew: 1, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.ScheduleAnyway, LabelSelector: &metav1.LabelSelector{MatchLabels: dnsLabels()},
 		}},
@@ -115,10 +119,17 @@ func dnsService(c *Cluster) corev1.Service {
 			ClusterIP: c.DNSServiceIP,
 			Selector:  dnsLabels(),
 			Ports: []corev1.ServicePort{
-				{Name: "dns", Port: 53, Protocol: corev1.ProtocolUDP},
-				{Name: "dns-tcp", Port: 53, Protocol: corev1.ProtocolTCP},
-				{Name: "metrics", Port: 9153, Protocol: corev1.ProtocolTCP},
+				dnsPort("dns", 53, corev1.ProtocolUDP),
+				dnsPort("dns-tcp", 53, corev1.ProtocolTCP),
+				dnsPort("metrics", 9153, corev1.ProtocolTCP),
 			},
 		},
 	}
+}
+
+// dnsPort says where the port leads, though it is the same number: a zero is
+// written otherwise, and would differ from what the API server makes of it
+// whenever it is applied again.
+func dnsPort(name string, port int32, protocol corev1.Protocol) corev1.ServicePort {
+	return corev1.ServicePort{Name: name, Port: port, TargetPort: intstr.FromInt32(port), Protocol: protocol}
 }
