@@ -42,7 +42,7 @@ var rooms = map[string][]string{
 	"pkg/node":            {"k8s.io/", "sigstore/cosign", "moby/buildkit", "spf13/cobra", module + "pkg/sign", module + "pkg/build"},
 	"pkg/mirror":          {"sigstore/cosign", "moby/buildkit", "spf13/cobra", module + "pkg/sign", module + "pkg/build"},
 	// What tests and the demo need never gets into the program.
-	"cmd/imgctl": {"sigstore/cosign", module + "internal/imgtest", module + "internal/peers", module + "internal/lab", module + "internal/vm"},
+	"cmd/imgctl": {"sigstore/cosign", module + "internal/imgtest", module + "internal/peers", module + "internal/lab", module + "internal/kubelab", module + "internal/vm"},
 }
 
 // direct lists what only the room itself must not import: it may reach it

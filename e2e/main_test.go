@@ -26,7 +26,8 @@ type world struct {
 	Released *lab.Released
 	Dir      string // of the lab and of everything else that tests share
 
-	podman podmanOnce
+	podman  podmanOnce
+	cluster clusterOnce
 }
 
 // shared is set once, before the first test.
@@ -77,7 +78,7 @@ func (w *world) close() error {
 	if p := w.podman.value; p != nil {
 		errs = append(errs, p.unmount())
 	}
-	return errors.Join(append(errs, w.Lab.Close(), os.RemoveAll(w.Dir))...)
+	return errors.Join(append(errs, w.cluster.close(), w.Lab.Close(), os.RemoveAll(w.Dir))...)
 }
 
 // open starts the lab and releases in it, as a user would.

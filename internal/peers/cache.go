@@ -78,7 +78,8 @@ func (c *Cache) Program(ctx context.Context, r Recipe) (string, error) {
 }
 
 // key hashes all that decides what the go command makes: the recipe, the
-// compiler and, of a module directory, the files that pin its dependencies.
+// compiler and, of a module directory, its own code and the files that pin its
+// dependencies.
 func (c *Cache) key(ctx context.Context, r Recipe) (string, error) {
 	version, err := c.command(ctx, r, "env", "GOVERSION", "GOOS", "GOARCH").Output()
 	if err != nil {
@@ -86,8 +87,12 @@ func (c *Cache) key(ctx context.Context, r Recipe) (string, error) {
 	}
 	inputs := []any{r.Packages, r.Version, r.Flags, string(version)}
 	if r.Dir != "" {
-		for _, name := range []string{"go.mod", "go.sum"} {
-			data, err := os.ReadFile(filepath.Join(r.Dir, name))
+		code, err := filepath.Glob(filepath.Join(r.Dir, "*.go"))
+		if err != nil {
+			return "", err
+		}
+		for _, path := range append([]string{filepath.Join(r.Dir, "go.mod"), filepath.Join(r.Dir, "go.sum")}, code...) {
+			data, err := os.ReadFile(path)
 			if err != nil {
 				return "", err
 			}

@@ -46,7 +46,10 @@ func TestAnotherRecipeIsAnotherProgram(t *testing.T) {
 	pinned := r
 	pinned.Dir = copyModule(t, r.Dir)
 	addTo(t, filepath.Join(pinned.Dir, "go.mod"), "\n// another pin\n")
-	for name, other := range map[string]peers.Recipe{"flags": stripped, "architecture": foreign, "go.mod": pinned} {
+	changed := r
+	changed.Dir = copyModule(t, r.Dir)
+	addTo(t, filepath.Join(changed.Dir, "main.go"), "\n// another program\n")
+	for name, other := range map[string]peers.Recipe{"flags": stripped, "architecture": foreign, "go.mod": pinned, "code": changed} {
 		if got := program(t, c, other); got == native {
 			t.Errorf("another %s: got the same %s", name, got)
 		}

@@ -94,6 +94,29 @@ func installed(name, pkg, version string) Recipe {
 // "arm64"), static and stamped as Kubernetes stamps its own. The module that pins
 // them is tools/kube of the checkout at root; see [Root].
 func Kube(root, arch string) Recipe {
+	return Recipe{
+		Name:     "kubelet and kubectl " + KubeVersion + " (" + arch + ")",
+		Packages: []string{"k8s.io/kubernetes/cmd/kubelet", "k8s.io/kubernetes/cmd/kubectl"},
+		Dir:      filepath.Join(root, "tools", "kube"),
+		Arch:     arch,
+		Flags:    kubeFlags(),
+	}
+}
+
+// Cluster makes the program kube, which is all components of [KubeVersion], and
+// etcd: it acts as the one by whose name it is called. It is of this machine's
+// architecture, and of the same module as [Kube].
+func Cluster(root string) Recipe {
+	return Recipe{
+		Name:     "a cluster's components " + KubeVersion,
+		Packages: []string{"github.com/imgctl/imgctl/tools/kube"},
+		Dir:      filepath.Join(root, "tools", "kube"),
+		Flags:    kubeFlags(),
+	}
+}
+
+// kubeFlags stamp programs as Kubernetes stamps its own.
+func kubeFlags() []string {
 	var ld strings.Builder
 	ld.WriteString("-s -w")
 	minor := strings.Split(KubeVersion, ".")[1]
@@ -105,13 +128,7 @@ func Kube(root, arch string) Recipe {
 			fmt.Fprintf(&ld, " -X %s.%s=%s", pkg, v[0], v[1])
 		}
 	}
-	return Recipe{
-		Name:     "kubelet and kubectl " + KubeVersion + " (" + arch + ")",
-		Packages: []string{"k8s.io/kubernetes/cmd/kubelet", "k8s.io/kubernetes/cmd/kubectl"},
-		Dir:      filepath.Join(root, "tools", "kube"),
-		Arch:     arch,
-		Flags:    []string{"-trimpath", "-ldflags", ld.String()},
-	}
+	return []string{"-trimpath", "-ldflags", ld.String()}
 }
 
 // Root finds the checkout of imgctl that the working directory is in.

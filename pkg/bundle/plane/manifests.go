@@ -2,6 +2,7 @@ package plane
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"strconv"
 
@@ -61,13 +62,28 @@ func marshal(objects map[string][]any) (Files, error) {
 func documents(objects []any) ([]byte, error) {
 	var all [][]byte
 	for _, o := range objects {
-		text, err := yaml.Marshal(o)
+		text, err := document(o)
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, text)
 	}
 	return bytes.Join(all, []byte("---\n")), nil
+}
+
+// document leaves the status out, which the types write though nobody set it: it
+// is the cluster's to say, and "kubectl apply" would find that it differs.
+func document(object any) ([]byte, error) {
+	text, err := json.Marshal(object)
+	if err != nil {
+		return nil, err
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(text, &fields); err != nil {
+		return nil, err
+	}
+	delete(fields, "status")
+	return yaml.Marshal(fields)
 }
 
 func coreType(kind string) metav1.TypeMeta { return metav1.TypeMeta{APIVersion: "v1", Kind: kind} }

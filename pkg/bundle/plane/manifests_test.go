@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"sigs.k8s.io/yaml"
 )
@@ -49,8 +50,21 @@ func TestEveryManifestIsWhatKubernetesKnowsAndPinned(t *testing.T) {
 		if err := CheckManifest(body); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if bytes.Contains(body, []byte(": null\n")) {
-			t.Errorf("%s holds what nobody set:\n%s", name, body)
+		for _, unset := range []string{": null\n", "\nstatus:", "targetPort: 0\n"} {
+			if bytes.Contains(body, []byte(unset)) {
+				t.Errorf("%s holds %q, which nobody set:\n%s", name, unset, body)
+			}
+		}
+	}
+}
+
+// The taint of a controller does not keep the cluster's DNS away: at first there
+// is no other machine.
+func TestDNSRunsOnControllers(t *testing.T) {
+	pod := object[appsv1.Deployment](t, manifests(t, cluster(t))["coredns.yaml"], "Deployment").Spec.Template.Spec
+	for _, key := range []string{"node-role.kubernetes.io/controller", "node-role.kubernetes.io/control-plane"} {
+		if !slices.ContainsFunc(pod.Tolerations, func(o corev1.Toleration) bool { return o.Key == key }) {
+			t.Errorf("got %+v, want %s tolerated", pod.Tolerations, key)
 		}
 	}
 }
