@@ -15,6 +15,9 @@ import (
 // kubeletUnit is where a bundle has the kubelet's unit.
 const kubeletUnit = "/etc/systemd/system/kubelet.service"
 
+// imageVariable parts the engine's flags from the kubelet's.
+const imageVariable = "${KUBELET_IMAGE}"
+
 // kubeletDropIn is what differs on a machine without systemd, whose control
 // groups and disks are shared with others. It is read after the bundle's own
 // configuration, which stays as it is.
@@ -64,7 +67,7 @@ func (m *Machine) StartKubelet(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start kubelet: %w", err)
 	}
-	return m.RunKubelet(ctx, words[slices.Index(words, "${KUBELET_IMAGE}")+1:]...)
+	return m.RunKubelet(ctx, words[slices.Index(words, imageVariable)+1:]...)
 }
 
 // RunKubelet starts the kubelet with these flags.
