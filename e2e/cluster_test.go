@@ -12,72 +12,7 @@ import (
 
 	"github.com/imgctl/imgctl/internal/kubelab"
 	"github.com/imgctl/imgctl/internal/peers"
-	"github.com/imgctl/imgctl/pkg/bundle/owners"
 )
-
-// Each component of the control plane runs as the user of the table, without a
-// capability and without a way to get one. The API server alone keeps one that its
-// official binary would not start without.
-func TestEveryComponentIsAUserOfItsOwn(t *testing.T) {
-	c := shared.Cluster(t)
-	table, err := owners.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range owners.Components() {
-		user, _ := table.UserOf(name)
-		id := fmt.Sprint(user.ID)
-		want := map[string]string{
-			"Uid": strings.Repeat(id+" ", 3) + id, "Gid": strings.Repeat(id+" ", 3) + id, "Groups": id,
-			"CapEff": "0000000000000000", "CapPrm": "0000000000000000", "CapBnd": "0000000000000000", "NoNewPrivs": "1", "Seccomp": "2",
-		}
-		for _, g := range user.Groups {
-			gid, _ := table.GID(g)
-			want["Groups"] += " " + fmt.Sprint(gid)
-		}
-		if name == owners.APIServer {
-			want["CapBnd"], want["NoNewPrivs"] = "0000000000000400", "0"
-		}
-		got := c.status(t, name)
-		for field, value := range want {
-			if got[field] != value {
-				t.Errorf("%s: %s: got %q, want %q", name, field, got[field], value)
-			}
-		}
-	}
-}
-
-// The kubelet asks each component how it is, without a credential, and its own node
-// joins the cluster that it started.
-func TestControlPlaneIsWellByItsOwnProbes(t *testing.T) {
-	c := shared.Cluster(t)
-	c.ready(t, c.controller)
-	c.kubectl(t, "wait", "--namespace=kube-system", "--for=condition=Ready", "pod", "--selector=tier=control-plane", "--timeout=2m")
-	pods := strings.Fields(c.kubectl(t, "get", "pods", "--namespace=kube-system", "--selector=tier=control-plane", "--output=name"))
-	if len(pods) != len(owners.Components()) {
-		t.Errorf("got the pods %v, want one for each of %v", pods, owners.Components())
-	}
-}
-
-// Not the API server's own user but its group reads the key that signs tokens.
-func TestAPIServerOutsideTheGroupOfTheKeyDoesNotStart(t *testing.T) {
-	c := shared.Cluster(t)
-	p, err := c.controller.Process(owners.APIServer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	user := "--reuid=" + c.status(t, owners.APIServer)["Uid"][:3]
-	group := "--regid=" + c.status(t, owners.APIServer)["Gid"][:3]
-	for groups, want := range map[string]string{
-		"--clear-groups": "open /etc/kubernetes/service-account/sa.key: permission denied",
-		"--groups=565":   "listen tcp 0.0.0.0:6443: bind: address already in use", // by the one that runs
-	} {
-		out := refused(t, c.controller.Command(t.Context(), "setpriv", append([]string{user, group, groups, "--"}, p.Args...)...))
-		if !strings.Contains(out, want) {
-			t.Errorf("%s: got %s, want: %s", groups, out, want)
-		}
-	}
-}
 
 // applied is what kubectl says of one object.
 var applied = regexp.MustCompile(`(?m)^(\S+/\S+) (created|configured|unchanged)$`)
@@ -117,6 +52,27 @@ func TestMachineJoinsWithTheSealedKubeconfig(t *testing.T) {
 	if labels := c.kubectl(t, "get", "node", m.Name, "--output=jsonpath={.metadata.labels}"); !strings.Contains(labels, `"node.kubernetes.io/node":""`) {
 		t.Errorf("got the labels %s, want those of the bundle", labels)
 	}
+}
+
+// What the API server refuses is named, and keeps nothing else from being applied.
+func TestManifestThatIsRefusedIsNamed(t *testing.T) {
+	c := shared.Cluster(t)
+	const dir = "/etc/kubernetes/bootstrap/refused"
+	for name, namespace := range map[string]string{"bad": "no-such-namespace", "good": "default"} {
+		manifest := fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s, namespace: %s}\n", name, namespace)
+		if err := c.controller.Write(t.Context(), dir+"/"+name+".yaml", manifest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := refused(t, c.controller.Command(t.Context(), "sh", "/etc/kubernetes/bootstrap.sh"))
+	if !strings.Contains(out, "configmap/good created\n") || strings.Count(out, "bootstrap: not applied: ") != 1 || !strings.Contains(out, "bootstrap: not applied: "+dir+"/bad.yaml\n") {
+		t.Errorf("got\n%s, want one object created and one file named", out)
+	}
+	c.kubectl(t, "create", "namespace", "no-such-namespace")
+	if out := c.on(t, c.controller, "sh", "/etc/kubernetes/bootstrap.sh"); !strings.Contains(out, "configmap/bad created\n") {
+		t.Errorf("got\n%s, want the other applied as well", out)
+	}
+	c.on(t, c.controller, "rm", "--recursive", dir)
 }
 
 // A machine that has a token and a pin and nothing else finds its cluster, and no
