@@ -21,7 +21,7 @@ func bearer(reg *imgtest.Registry) imgtest.Fault {
 // blob sent again, whole.
 func TestR24TokenThatExpiresDuringAnUploadIsRenewed(t *testing.T) {
 	reg := imgtest.StartRegistry(t, imgtest.RegistryOptions{})
-	reg.On(bearer(reg)) // the first request
+	reg.On(bearer(reg))                                                 // the first request
 	for _, path := range []string{"/blobs/uploads/", "/manifests/v1"} { // never at the same time
 		expired := bearer(reg)
 		expired.Method, expired.Path = "PUT", path
