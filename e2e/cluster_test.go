@@ -3,12 +3,14 @@
 package e2e
 
 import (
+	"crypto/tls"
 	"fmt"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/imgctl/imgctl/internal/kubelab"
 	"github.com/imgctl/imgctl/internal/peers"
@@ -51,6 +53,17 @@ func TestMachineJoinsWithTheSealedKubeconfig(t *testing.T) {
 	}
 	if labels := c.kubectl(t, "get", "node", m.Name, "--output=jsonpath={.metadata.labels}"); !strings.Contains(labels, `"node.kubernetes.io/node":""`) {
 		t.Errorf("got the labels %s, want those of the bundle", labels)
+	}
+	current := []byte(c.on(t, m, "cat", "/var/lib/kubelet/pki/kubelet-client-current.pem"))
+	pair, err := tls.X509KeyPair(current, current)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if who := pair.Leaf.Subject.String(); who != "CN=system:node:"+m.Name+",O=system:nodes" {
+		t.Errorf("got a certificate for %s, want one for the node", who)
+	}
+	if valid := pair.Leaf.NotAfter.Sub(pair.Leaf.NotBefore); valid != 72*time.Hour {
+		t.Errorf("got a certificate for %s, want three days", valid)
 	}
 }
 
