@@ -63,6 +63,17 @@ func Oras(root string) Recipe {
 	return Recipe{Name: "oras v1.3.1", Packages: []string{"oras.land/oras/cmd/oras"}, Dir: filepath.Join(root, "tools", "oras")}
 }
 
+// Quadlet makes the generator by which podman makes units of containers, of a
+// major version: 4 is the first one that has it, podman 4.4. The module that pins
+// it is tools/quadlet of the checkout at root.
+func Quadlet(root string, major int) Recipe {
+	return Recipe{
+		Name:     fmt.Sprintf("quadlet of podman %d", major),
+		Packages: []string{fmt.Sprintf("github.com/containers/podman/v%d/cmd/quadlet", major)},
+		Dir:      filepath.Join(root, "tools", "quadlet"),
+	}
+}
+
 // Syft makes syft, which lists the packages of an image as vulnerability scanners do.
 func Syft() Recipe {
 	r := installed("syft", "github.com/anchore/syft/cmd/syft", "v1.52.0")

@@ -79,6 +79,9 @@ type Taint struct {
 type Options struct {
 	// EtcdMember runs etcd as a unit of a controller, apart from the kubelet.
 	EtcdMember bool `yaml:"etcdMember"`
+	// Quadlet describes the kubelet, and etcd, to podman's Quadlet, which makes the
+	// units of it. It needs podman 4.4.
+	Quadlet bool `yaml:"quadlet"`
 }
 
 // Sources are the places of one image, in order of preference. One is written
@@ -149,7 +152,7 @@ func (c *Config) Check() error {
 		return c.at(err)
 	}
 	for _, one := range c.Machines() {
-		for _, check := range []func() error{one.checkHead, one.checkCluster, one.checkLabels, one.checkTaints, one.checkCredentialProviders, one.checkImages, one.checkVersions, one.checkPlane} {
+		for _, check := range []func() error{one.checkHead, one.checkCluster, one.checkLabels, one.checkTaints, one.checkCredentialProviders, one.checkImages, one.checkVersions, one.checkOptions, one.checkPlane} {
 			if err := check(); err != nil {
 				return c.at(err)
 			}
@@ -276,6 +279,13 @@ func (c *Config) checkImages() error {
 	}
 	if c.etcdMember() && len(c.Images[etcdImage]) == 0 {
 		return fmt.Errorf("images.%s: got nothing, want a repository: options.etcdMember runs it", etcdImage)
+	}
+	return nil
+}
+
+func (c *Config) checkOptions() error {
+	if f := families[c.OS.Family]; c.Options.Quadlet && f.docker() {
+		return fmt.Errorf("options.quadlet: it needs podman, and %s has %s", c.OS.Family, f.engine)
 	}
 	return nil
 }

@@ -64,6 +64,7 @@ func TestLoadRefusesWhatNoNodeCouldUse(t *testing.T) {
 		"provider outside (K01)":     {"kubelet:\n", "kubelet:\n  credentialProviders: {directory: /opt/p, providers: [{name: ../sh, matchImages: ['*'], cacheDuration: 1h}]}\n", `got "../sh"`},
 		"provider directory":         {"kubelet:\n", "kubelet:\n  credentialProviders: {directory: /opt, providers: []}\n", `got "/opt"`},
 		"etcd without its image":     {"kubelet:\n", "role: controller\noptions: {etcdMember: true}\nkubelet:\n", "images.etcd: got nothing"},
+		"Quadlet without podman":     {"os: {family: fcos}", "options: {quadlet: true}\nos: {family: flatcar}", "options.quadlet: it needs podman, and flatcar has docker"},
 		"no DNS address":             {"[10.3.0.10]", "[]", "got 0 addresses"},
 		"four DNS addresses":         {"[10.3.0.10]", "[10.3.0.10, 10.3.0.11, 10.3.0.12, 10.3.0.13]", "got 4 addresses"},
 		"DNS name":                   {"[10.3.0.10]", "[dns.local]", `got "dns.local", want an IP address`},

@@ -1,6 +1,9 @@
 package bundle
 
-import "strings"
+import (
+	"cmp"
+	"strings"
+)
 
 // family is what the machines of an operating system have in common.
 type family struct {
@@ -53,20 +56,20 @@ func (f family) pull(variable string) string {
 type mount struct {
 	from, to string
 	options  string // "ro", "rshared"
-	// shared gives it the SELinux label that every container may use (":z"). What
-	// pods mount too must have that one: a private label (":Z") locks them out.
-	// What belongs to the host keeps its own.
-	shared bool
+	// label is the SELinux label that it gets: "z" is the one that every container
+	// may use, "Z" that of a single container. What pods mount too must have the
+	// first; the second locks them out. What belongs to the host keeps its own.
+	label string
 }
 
-// volume spells the flag for a mount.
-func (f family) volume(m mount) word {
+// volume spells a mount for the engine.
+func (f family) volume(m mount) string {
 	options := m.options
-	if m.shared && f.selinux {
-		options = strings.TrimPrefix(options+",z", ",")
+	if m.label != "" && f.selinux {
+		options = strings.TrimPrefix(options+","+m.label, ",")
 	}
 	if options != "" {
 		options = ":" + options
 	}
-	return word("--volume=" + m.from + ":" + m.to + options)
+	return m.from + ":" + cmp.Or(m.to, m.from) + options
 }

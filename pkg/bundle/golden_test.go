@@ -39,10 +39,25 @@ func goldenTrees(t *testing.T) map[string]*Config {
 		add(family+"-controller", family, func(*Config) {})
 		add(family+"-worker", family, func(c *Config) { c.Role, c.ControlPlane, c.CNI = Worker, nil, "none" })
 		add(family+"-etcd-member", family, func(c *Config) {
-			c.ControlPlane.Members, c.Cluster.EtcdServers, c.Options.EtcdMember = nil, []string{"node1.example.com"}, true
+			externalEtcd(c)
 		})
 	}
+	add("fcos-quadlet", "fcos", func(c *Config) {
+		externalEtcd(c)
+		c.Options.Quadlet = true
+	})
+	add("fcos-cilium", "fcos", func(c *Config) {
+		c.CNI = "cilium"
+		for _, name := range []string{"cilium", "cilium-operator"} {
+			c.Images[name] = Sources{"registry.example.com/" + name + "@" + digest}
+		}
+	})
 	return trees
+}
+
+// externalEtcd runs etcd as a unit.
+func externalEtcd(c *Config) {
+	c.ControlPlane.Members, c.Cluster.EtcdServers, c.Options.EtcdMember = nil, []string{"node1.example.com"}, true
 }
 
 // Whoever changes what a bundle is sees here what that does to machines. What is

@@ -1,7 +1,6 @@
 package bundle
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -10,7 +9,6 @@ import (
 // Where the files of a bundle are on the node.
 const (
 	unitDir           = "/etc/systemd/system/"
-	unitPath          = unitDir + "kubelet.service"
 	kubeletConfigPath = "/etc/kubernetes/kubelet.yaml"
 	// The manifests are below /etc and not /opt, which is a symbolic link on an
 	// ostree system: a relative link in it would lead elsewhere.
@@ -21,10 +19,11 @@ const (
 // symbolic links into it.
 const storePath = "/var/lib/imgctl"
 
-// kubeletUnit returns kubelet.service: the kubelet in a container that shares
-// the host's namespaces, devices and mounts.
+// kubeletUnit returns the service of the kubelet: a container that shares the
+// host's namespaces, devices and mounts.
 func kubeletUnit(c *Config) ([]byte, error) {
 	f := families[c.OS.Family]
+	r := kubeletContainer(c)
 	var u unit
 	u.section("Unit")
 	u.set("Description", "Kubelet, the node agent of Kubernetes")
@@ -32,29 +31,13 @@ func kubeletUnit(c *Config) ([]byte, error) {
 	u.set("Wants", f.after(dnsUnitName, pullUnitName, "rpc-statd.service"))
 	u.set("After", f.after(dnsUnitName, pullUnitName))
 
+	u.quadlet(c, r)
 	u.section("Service")
 	u.imageEnvironment()
 	u.exec("ExecStartPre", "", "/usr/bin/mkdir", "--parents",
 		"/etc/cni/net.d", "/etc/kubernetes/manifests", "/opt/cni/bin", "/var/lib/kubelet/volumeplugins", storePath)
 	u.exec("ExecStartPre", "", "/usr/bin/sh", "-c", extractCA)
-	u.exec("ExecStartPre", "-", f.remove("kubelet")...)
-	run := slices.Concat(kubeletRun(c), []word{imageVariable}, kubeletFlags(c))
-	if f.docker() {
-		// The container is the daemon's child and not the unit's: what the unit
-		// follows is its log, which ends when it does.
-		u.exec("ExecStartPre", "", run...)
-		u.exec("ExecStart", "", f.command("logs", "--follow", "kubelet")...)
-	} else {
-		u.exec("ExecStart", "", run...)
-	}
-	u.exec("ExecStop", "-", f.command("stop", "kubelet")...)
-	u.exec("ExecStopPost", "-", f.remove("kubelet")...)
-	u.set("Delegate", "yes")
-	u.set("Restart", "always")
-	u.set("RestartSec", "10")
-
-	u.section("Install")
-	u.set("WantedBy", "multi-user.target")
+	u.run(c, r)
 	return u.bytes()
 }
 
@@ -63,20 +46,11 @@ func kubeletUnit(c *Config) ([]byte, error) {
 const extractCA = `sed -n "s/^ *certificate-authority-data: *//p" /etc/kubernetes/kubeconfig | base64 -d > /etc/kubernetes/ca.crt.new` +
 	` && test -s /etc/kubernetes/ca.crt.new && mv /etc/kubernetes/ca.crt.new /etc/kubernetes/ca.crt`
 
-// kubeletRun returns the command up to the image.
-func kubeletRun(c *Config) []word {
-	f := families[c.OS.Family]
-	args := f.command("run", "--name=kubelet", "--pull=never")
-	if f.docker() {
-		args = append(args, "--detach")
-	} else {
-		args = append(args, "--log-driver=k8s-file")
+// kubeletContainer returns what the unit runs.
+func kubeletContainer(c *Config) container {
+	return container{
+		name: kubeletImage, image: imageVariable, options: []word{"--privileged", "--pid=host"}, mounts: kubeletMounts(c), args: kubeletFlags(c), detach: true,
 	}
-	args = append(args, "--privileged", "--pid=host", "--network=host")
-	for _, m := range kubeletMounts(c) {
-		args = append(args, f.volume(m))
-	}
-	return args
 }
 
 // kubeletMounts returns what of the host the kubelet sees. A privileged
@@ -84,29 +58,26 @@ func kubeletRun(c *Config) []word {
 // container runtime calls the plugins that write there.
 func kubeletMounts(c *Config) []mount {
 	mounts := []mount{
-		{from: "/etc/cni/net.d", options: "ro", shared: true},
-		{from: "/etc/kubernetes", options: "ro", shared: true},
+		{from: "/etc/cni/net.d", options: "ro", label: "z"},
+		{from: "/etc/kubernetes", options: "ro", label: "z"},
 		{from: "/etc/machine-id", options: "ro"},
 		{from: "/etc/resolv.conf", options: "ro"},
 		{from: "/lib/modules", options: "ro"},
-		{from: "/opt/cni/bin", shared: true},
+		{from: "/opt/cni/bin", label: "z"},
 		{from: "/run"},
 		{from: "/sys/fs/cgroup"},
 		{from: "/usr/lib/os-release", to: "/etc/os-release", options: "ro"},
 		{from: "/var/lib/containerd"},
 		{from: storePath, options: "ro"}, // the files above are links into it
-		{from: "/var/lib/kubelet", options: "rshared", shared: true},
+		{from: "/var/lib/kubelet", options: "rshared", label: "z"},
 		{from: "/var/log"},
 	}
 	if families[c.OS.Family].selinux {
 		// The kubelet sees that SELinux is on, and mounts volumes with labels.
-		mounts = append(mounts, mount{from: "/etc/selinux"}, mount{from: "/sys/fs/selinux"}, mount{from: "/var/run/lock", shared: true})
+		mounts = append(mounts, mount{from: "/etc/selinux"}, mount{from: "/sys/fs/selinux"}, mount{from: "/var/run/lock", label: "z"})
 	}
 	if p := c.Kubelet.CredentialProviders; p != nil {
 		mounts = append(mounts, mount{from: p.Directory, options: "ro"})
-	}
-	for i := range mounts {
-		mounts[i].to = cmp.Or(mounts[i].to, mounts[i].from)
 	}
 	slices.SortFunc(mounts, func(a, b mount) int { return strings.Compare(a.from, b.from) })
 	return mounts

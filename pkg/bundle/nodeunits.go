@@ -1,7 +1,5 @@
 package bundle
 
-import "slices"
-
 // The units that the others start after.
 const (
 	pullUnitName = "pull-images.service"
@@ -66,7 +64,7 @@ func updateTimer(*Config) ([]byte, error) {
 	return u.bytes()
 }
 
-// etcdUnit returns etcd-member.service. Who the member is, is the machine's own
+// etcdUnit returns the service of a member of etcd. Who the member is, is the machine's own
 // to say. Nobody else mounts its data and its keys, so they may have a private label.
 func etcdUnit(c *Config) ([]byte, error) {
 	f := families[c.OS.Family]
@@ -75,24 +73,15 @@ func etcdUnit(c *Config) ([]byte, error) {
 	u.set("Description", "A member of etcd")
 	u.set("Wants", f.after(dnsUnitName, pullUnitName))
 	u.set("After", f.after(dnsUnitName, pullUnitName))
+	r := container{name: etcdImage, image: etcdVariable, options: []word{"--env-file=" + etcdEnvPath}, mounts: []mount{
+		{from: "/etc/ssl/etcd", to: "/etc/ssl/certs", options: "ro", label: "Z"},
+		{from: "/var/lib/etcd", options: "rw", label: "Z"},
+	}}
+	u.quadlet(c, r)
 	u.section("Service")
 	u.imageEnvironment()
 	u.exec("ExecStartPre", "", "/usr/bin/mkdir", "--parents", "--mode=0700", "/var/lib/etcd")
-	u.exec("ExecStartPre", "-", f.remove("etcd")...)
-	run := f.command("run", "--name=etcd", "--pull=never", "--network=host", "--env-file="+etcdEnvPath)
-	private := ""
-	if f.selinux {
-		private = ",Z"
-	}
-	run = append(run, word("--volume=/etc/ssl/etcd:/etc/ssl/certs:ro"+private), word("--volume=/var/lib/etcd:/var/lib/etcd:rw"+private))
-	u.exec("ExecStart", "", slices.Concat(run, []word{etcdVariable})...)
-	u.exec("ExecStop", "-", f.command("stop", "etcd")...)
-	u.exec("ExecStopPost", "-", f.remove("etcd")...)
-	u.set("Delegate", "yes")
-	u.set("Restart", "always")
-	u.set("RestartSec", "10")
-	u.section("Install")
-	u.set("WantedBy", "multi-user.target")
+	u.run(c, r)
 	return u.bytes()
 }
 

@@ -103,7 +103,7 @@ func renderFiles(c *Config, images map[string]string) (map[string][]byte, error)
 // renderers returns what makes the node's own files, by path.
 func (c *Config) renderers() map[string]func(*Config) ([]byte, error) {
 	files := map[string]func(*Config) ([]byte, error){
-		unitPath:                        kubeletUnit,
+		c.servicePath("kubelet"):        kubeletUnit,
 		kubeletConfigPath:               kubeletConfig,
 		unitDir + pullUnitName:          pullUnit,
 		unitDir + dnsUnitName:           waitForDNSUnit,
@@ -123,7 +123,7 @@ func (c *Config) renderers() map[string]func(*Config) ([]byte, error) {
 		files[applyPath] = applyScript
 	}
 	if c.etcdMember() {
-		files[unitDir+"etcd-member.service"] = etcdUnit
+		files[c.servicePath("etcd-member")] = etcdUnit
 	}
 	return files
 }

@@ -15,6 +15,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
+const unitPath = unitDir + "kubelet.service"
+
 // settings parses a unit file with systemd's own Go library.
 func settings(t testing.TB, file string) map[string][]string {
 	t.Helper()

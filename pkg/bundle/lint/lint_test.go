@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/imgctl/imgctl/pkg/bundle"
 	"github.com/imgctl/imgctl/pkg/bundle/flags"
 )
@@ -29,6 +31,17 @@ func typhoon(t testing.TB) map[string][]byte {
 		ref, _, _ = strings.Cut(ref, "@")
 		return ref + "@sha256:" + strings.Repeat("a", 64), nil
 	}
+	return rendered(t, c, pin)
+}
+
+// files renders a bundle whose kubelet alone is not pinned.
+func files(t testing.TB, c *bundle.Config) map[string][]byte {
+	t.Helper()
+	return rendered(t, c, c.Pin("quay.io/poseidon/kubelet@sha256:"+strings.Repeat("a", 64), nil))
+}
+
+func rendered(t testing.TB, c *bundle.Config, pin func(string) (string, error)) map[string][]byte {
+	t.Helper()
 	tree, err := bundle.Render(c, pin)
 	if err != nil {
 		t.Fatal(err)
@@ -231,6 +244,35 @@ func TestQuadletsAreLintedLikeUnits(t *testing.T) {
 	}
 }
 
+// Whatever starts it, the kubelet is the same container.
+func TestAQuadletStartsTheContainerOfTheUnit(t *testing.T) {
+	of := func(quadlet bool) map[string][]Privilege {
+		c, err := bundle.Load("../testdata/controller")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.ControlPlane.Members, c.Cluster.EtcdServers = nil, []string{"etcd.example.com"}
+		c.Options = bundle.Options{EtcdMember: true, Quadlet: quadlet}
+		files := files(t, c)
+		for _, f := range Lint(files, version) {
+			t.Errorf("quadlet %t: %+v", quadlet, f)
+		}
+		found := make(map[string][]Privilege)
+		for _, p := range Privileges(files) {
+			file, name, _ := strings.Cut(p.Of, " ")
+			p.Of = ""
+			if strings.HasSuffix(file, ".container") == quadlet && (name == "kubelet" || name == "etcd") {
+				found[name] = append(found[name], p)
+			}
+		}
+		return found
+	}
+	units, quadlets := of(false), of(true)
+	if diff := cmp.Diff(units, quadlets); diff != "" || len(units["kubelet"]) < 20 || len(units["etcd"]) < 3 {
+		t.Errorf("%d and %d privileges, -units +quadlets:\n%s", len(units["kubelet"]), len(units["etcd"]), diff)
+	}
+}
+
 func TestPlanNamesWhoLabelsWhatAndWhoElseUsesIt(t *testing.T) {
 	files := make(map[string][]byte)
 	for name, body := range tree() {
@@ -286,6 +328,32 @@ func BenchmarkLint(b *testing.B) {
 	}
 }
 
+// Calico's install-cni, as a user's add-on has it, got a pair of categories of
+// its own in each pod, so that the next pod could not replace its files.
+func TestCalicosInstallCNIWantsTheLevelOfAll(t *testing.T) {
+	const name = "/etc/kubernetes/bootstrap/calico/calico.yaml"
+	for level, want := range map[string]int{"securityContext: {seLinuxOptions: {level: s0}}": 0, "securityContext: {seLinuxOptions: {type: spc_t}}": 2, "tty: false": 2} {
+		found := lintTree(t, map[string]string{name: `apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: calico-node, namespace: kube-system}
+spec:
+  template:
+    spec:
+      initContainers:
+      - name: install-cni
+        image: example.org/calico-cni:v3
+        command: [/opt/cni/bin/install]
+        ` + level + `
+        volumeMounts: [{name: bin, mountPath: /host/opt/cni/bin}, {name: net, mountPath: /host/etc/cni/net.d}]
+      containers: [{name: calico-node, image: "example.org/calico-node:v3"}]
+      volumes: [{name: bin, hostPath: {path: /opt/cni/bin}}, {name: net, hostPath: {path: /etc/cni/net.d}}]
+`})
+		if len(found) != want || want > 0 && !Failed(found) {
+			t.Errorf("%s: got %+v, want %d findings", level, found, want)
+		}
+	}
+}
+
 // A controller with everything, of each family: what the bundle renders is what
 // the lint accepts. A warning is a finding, too.
 func TestControllersOfEachFamilyHaveNoErrors(t *testing.T) {
@@ -295,14 +363,7 @@ func TestControllersOfEachFamilyHaveNoErrors(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.OS.Family = family
-		tree, err := bundle.Render(c, c.Pin("quay.io/poseidon/kubelet@sha256:"+strings.Repeat("a", 64), nil))
-		if err != nil {
-			t.Fatal(err)
-		}
-		files := make(map[string][]byte)
-		for _, f := range tree.Files {
-			files[f.Path] = f.Body
-		}
+		files := files(t, c)
 		for _, f := range Lint(files, version) {
 			t.Errorf("%s: %+v", family, f)
 		}

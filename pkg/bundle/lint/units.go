@@ -177,6 +177,12 @@ func (l *linter) add(line int, c container) {
 	l.containers = append(l.containers, c.resolved())
 }
 
+// quadletOptions are the keys of a [Container] that stand for an option of podman run.
+var quadletOptions = map[string]string{
+	"AddCapability": "--cap-add", "AddDevice": "--device", "ContainerName": "--name", "Entrypoint": "--entrypoint", "Mount": "--mount",
+	"Network": "--network", "User": "--user", "UserNS": "--userns", "Volume": "--volume",
+}
+
 // quadlet notes the container that Quadlet would start.
 func (l *linter) quadlet(f *unit.File) {
 	c := container{name: strings.TrimSuffix(path.Base(l.file), ".container")}
@@ -186,33 +192,39 @@ func (l *linter) quadlet(f *unit.File) {
 			if s.Name != "Container" {
 				continue
 			}
-			switch set.Key {
-			case "Image":
-				c.image, line = set.Value, set.Line
-			case "Volume":
-				c.volume(set.Value)
-			case "Mount":
-				c.mount(set.Value)
-			case "Entrypoint":
-				c.program = path.Base(set.Value)
-			case "Exec", "PodmanArgs":
-				words, err := unit.Split(set.Value)
-				if err != nil {
-					l.fail(set.Line, fmt.Sprintf("%s=: %v", set.Key, err), "")
-				}
-				c.quadletWords(set.Key, words)
+			if set.Key == "Image" {
+				line = set.Line
+			}
+			if err := c.quadletKey(set.Key, set.Value); err != nil {
+				l.fail(set.Line, fmt.Sprintf("%s=: %v", set.Key, err), "")
 			}
 		}
 	}
 	l.add(line, c)
 }
 
-func (c *container) quadletWords(key string, words []string) {
-	if key == "Exec" {
-		c.args = words
-		return
+func (c *container) quadletKey(key, value string) error {
+	if option, ok := quadletOptions[key]; ok {
+		c.option([]string{option + "=" + value})
+		return nil
 	}
-	for i := 0; i < len(words); i++ {
-		i += c.option(words[i:])
+	switch key {
+	case "Image":
+		c.image = value
+	case "SecurityLabelDisable":
+		c.privileged = c.privileged || value == "true"
+	case "Exec", "PodmanArgs":
+		words, err := unit.Split(value)
+		if err != nil {
+			return err
+		}
+		if key == "Exec" {
+			c.args = words
+			return nil
+		}
+		for i := 0; i < len(words); i++ {
+			i += c.option(words[i:])
+		}
 	}
+	return nil
 }
