@@ -97,9 +97,6 @@ func (c *Config) checkPlane() error {
 	if len(c.Cluster.APIServers) == 0 || len(c.Cluster.PodCIDRs) == 0 || len(c.Cluster.ServiceCIDRs) == 0 {
 		return fmt.Errorf("controlPlane: it needs cluster.apiServers, cluster.podCIDRs and cluster.serviceCIDRs")
 	}
-	if c.CNI == "cilium" && len(p.AddOns) == 0 {
-		return fmt.Errorf("cni: cilium's own manifests are wanted among controlPlane.addOns")
-	}
 	if err := checkIssuer(p.Issuer); err != nil {
 		return err
 	}
@@ -161,9 +158,6 @@ func (c *Config) plane(images map[string]string) *plane.Cluster {
 	}
 	if k.Port == 0 {
 		k.Port = defaultPort
-	}
-	if k.CNI == "cilium" { // an add-on brings it
-		k.CNI = "none"
 	}
 	if len(p.Members) == 0 {
 		for _, host := range c.Cluster.EtcdServers {

@@ -68,8 +68,8 @@ func flannelPod(c *Cluster, name string) corev1.PodSpec {
 	return corev1.PodSpec{
 		ServiceAccountName: name,
 		InitContainers: []corev1.Container{
-			writer("install-plugin", c.Images[imageFlannelCNI], "/flannel", "/opt/cni/bin/flannel", corev1.VolumeMount{Name: "plugins", MountPath: "/opt/cni/bin"}),
-			writer("install-config", c.Images[imageFlannel], "/etc/kube-flannel/cni-conf.json", "/etc/cni/net.d/10-flannel.conflist", corev1.VolumeMount{Name: "cni", MountPath: "/etc/cni/net.d"}, config),
+			writer("install-plugin", c.Images[imageFlannelCNI], []string{"cp", "-f", "/flannel", "/opt/cni/bin/flannel"}, corev1.VolumeMount{Name: "plugins", MountPath: "/opt/cni/bin"}),
+			writer("install-config", c.Images[imageFlannel], []string{"cp", "-f", "/etc/kube-flannel/cni-conf.json", "/etc/cni/net.d/10-flannel.conflist"}, corev1.VolumeMount{Name: "cni", MountPath: "/etc/cni/net.d"}, config),
 		},
 		Containers: []corev1.Container{{
 			Name: name, Image: c.Images[imageFlannel], ImagePullPolicy: corev1.PullIfNotPresent,
@@ -96,13 +96,13 @@ func flannelPod(c *Cluster, name string) corev1.PodSpec {
 	}
 }
 
-// writer is an init container that copies a file of its image to the host. Its
+// writer is an init container that copies files of its image to the host. Its
 // SELinux level has no categories: with a random pair of them, as pods are given,
 // the next pod could neither replace nor remove what this one wrote.
-func writer(name, image, from, to string, mounts ...corev1.VolumeMount) corev1.Container {
+func writer(name, image string, command []string, mounts ...corev1.VolumeMount) corev1.Container {
 	return corev1.Container{
 		Name: name, Image: image, ImagePullPolicy: corev1.PullIfNotPresent,
-		Command:         []string{"cp", "-f", from, to},
+		Command:         command,
 		SecurityContext: &corev1.SecurityContext{SELinuxOptions: &corev1.SELinuxOptions{Level: "s0"}},
 		VolumeMounts:    mounts,
 	}

@@ -14,19 +14,20 @@ import (
 )
 
 // Manifests returns what a new cluster is given, by file name, each a list of
-// documents: the [Rights] of machines, the cluster's DNS, kube-proxy, and the
-// network of pods if it is one that is known here.
+// documents: the [Rights] of machines, the cluster's DNS, kube-proxy unless the
+// network does its work, and the network of pods if it is one that is known here.
 func Manifests(c *Cluster) (Files, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	proxy, err := kubeProxy(c)
-	if err != nil {
-		return nil, fmt.Errorf("kube-proxy.yaml: %w", err)
-	}
 	objects := rights(c.KubeadmNames)
 	objects["coredns"] = coreDNS(c)
-	objects["kube-proxy"] = proxy
+	var err error
+	if c.CNI == "cilium" {
+		objects["cilium"] = cilium(c)
+	} else if objects["kube-proxy"], err = kubeProxy(c); err != nil {
+		return nil, fmt.Errorf("kube-proxy.yaml: %w", err)
+	}
 	if c.CNI == "flannel" {
 		if objects["flannel"], err = flannel(c); err != nil {
 			return nil, fmt.Errorf("flannel.yaml: %w", err)

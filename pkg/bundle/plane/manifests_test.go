@@ -127,16 +127,81 @@ func TestWhatWritesCNIFilesHasTheLevelOfAll(t *testing.T) {
 	}
 }
 
-func TestTheNetworkIsFlannelOrAnAddOns(t *testing.T) {
+func TestTheNetworkIsOneThatIsKnownOrAnAddOns(t *testing.T) {
 	c := cluster(t)
 	c.CNI = "none"
 	if files := manifests(t, c); files["flannel.yaml"] != nil || files["kube-proxy.yaml"] == nil {
 		t.Error("none: flannel is there, or kube-proxy is not")
 	}
-	c.CNI = "cilium"
+	c.CNI = "calico"
 	if _, err := Manifests(c); err == nil || !strings.Contains(err.Error(), "add-on") {
 		t.Errorf("got %v, want a word about add-ons", err)
 	}
+}
+
+// Cilium forwards to services itself: with kube-proxy beside it, both would.
+func TestCiliumTakesTheWorkOfKubeProxy(t *testing.T) {
+	c := cluster(t)
+	c.CNI = "cilium"
+	delete(c.Images, imageKubeProxy)
+	if _, err := Manifests(c); err == nil || !strings.Contains(err.Error(), "images.cilium") {
+		t.Errorf("without its images: got %v", err)
+	}
+	c.Images[imageCilium], c.Images[imageCiliumOperator] = pinned, pinned
+	files := manifests(t, c)
+	if files["kube-proxy.yaml"] != nil || files["flannel.yaml"] != nil {
+		t.Error("kube-proxy or flannel is there, too")
+	}
+	if err := CheckManifest(files["cilium.yaml"]); err != nil {
+		t.Error(err)
+	}
+	set := object[appsv1.DaemonSet](t, files["cilium.yaml"], "DaemonSet").Spec.Template.Spec
+	for _, one := range append(set.InitContainers, set.Containers...) {
+		if s := one.SecurityContext.SELinuxOptions; s == nil || s.Level != "s0" {
+			t.Errorf("%s writes CNI files with the level %+v", one.Name, s)
+		}
+	}
+	if env := set.Containers[0].Env; env[0].Name != "KUBERNETES_SERVICE_HOST" || env[0].Value != c.Host {
+		t.Errorf("got %+v: without kube-proxy the Service of the API server is not there yet", env[0])
+	}
+	for _, name := range []string{ciliumAgent, ciliumOperator} {
+		for _, r := range roleOf(t, files["cilium.yaml"], name).Rules {
+			if slices.Contains(r.Resources, "secrets") || slices.Contains(r.Verbs, "*") || slices.Contains(r.Resources, "*") {
+				t.Errorf("%s may do more than it needs: %+v", name, r)
+			}
+		}
+	}
+}
+
+func TestCiliumKnowsBothFamilies(t *testing.T) {
+	for cidrs, want := range map[string][3]string{
+		"10.2.0.0/16":             {"true", "false", "127.0.0.1:9234"},
+		"10.2.0.0/16,fd00:2::/48": {"true", "true", "127.0.0.1:9234"},
+		"fd00:2::/48":             {"false", "true", "[::1]:9234"},
+	} {
+		c := cluster(t)
+		c.PodCIDRs = strings.Split(cidrs, ",")
+		s := ciliumSettings(c)
+		if got := [3]string{s["enable-ipv4"], s["enable-ipv6"], s["operator-api-serve-addr"]}; got != want {
+			t.Errorf("%s: got %v, want %v", cidrs, got, want)
+		}
+		if host := ciliumProbe(c, 1, 1, 1).HTTPGet.Host; !strings.Contains(want[2], host) {
+			t.Errorf("%s: the probe asks %s", cidrs, host)
+		}
+	}
+}
+
+// roleOf returns the ClusterRole of a name.
+func roleOf(t *testing.T, body []byte, name string) rbacv1.ClusterRole {
+	t.Helper()
+	for _, text := range bytes.Split(body, []byte("---\n")) {
+		var r rbacv1.ClusterRole
+		if yaml.Unmarshal(text, &r) == nil && r.Kind == "ClusterRole" && r.Name == name {
+			return r
+		}
+	}
+	t.Fatalf("no ClusterRole %s", name)
+	return rbacv1.ClusterRole{}
 }
 
 func TestFlannelKnowsBothFamilies(t *testing.T) {

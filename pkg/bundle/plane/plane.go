@@ -18,7 +18,7 @@ import (
 // Cluster is what the files are rendered from. It was checked by who read it.
 type Cluster struct {
 	// Images are pinned references by name: those of [owners.Components],
-	// "coredns", "kube-proxy", "flannel" and "flannel-cni".
+	// "coredns", "kube-proxy", "cilium", "cilium-operator", "flannel" and "flannel-cni".
 	Images map[string]string
 	// Host and Port are where everybody reaches the API server.
 	Host string
@@ -33,7 +33,8 @@ type Cluster struct {
 	EtcdServers []string
 	// Issuer of service-account tokens; the API server's name in the cluster when empty.
 	Issuer string
-	// CNI is "flannel" or "none": then an add-on brings the network.
+	// CNI is "cilium", which does without kube-proxy, "flannel" or "none": then an
+	// add-on brings the network.
 	CNI string
 	// Audit writes an audit log on the controllers.
 	Audit bool
@@ -47,20 +48,27 @@ type Cluster struct {
 
 // Names of images that are no component.
 const (
-	imageCoreDNS    = "coredns"
-	imageKubeProxy  = "kube-proxy"
-	imageFlannel    = "flannel"
-	imageFlannelCNI = "flannel-cni"
+	imageCoreDNS        = "coredns"
+	imageKubeProxy      = "kube-proxy"
+	imageCilium         = "cilium"
+	imageCiliumOperator = "cilium-operator"
+	imageFlannel        = "flannel"
+	imageFlannelCNI     = "flannel-cni"
 )
 
 // ImageNames returns the names of the images that the files of c run.
 func (c *Cluster) ImageNames() []string {
-	names := []string{owners.APIServer, owners.ControllerManager, owners.Scheduler, imageCoreDNS, imageKubeProxy}
+	names := []string{owners.APIServer, owners.ControllerManager, owners.Scheduler, imageCoreDNS}
 	if len(c.Members) > 0 {
 		names = append(names, owners.Etcd)
 	}
-	if c.CNI == "flannel" {
-		names = append(names, imageFlannel, imageFlannelCNI)
+	switch c.CNI {
+	case "cilium":
+		names = append(names, imageCilium, imageCiliumOperator)
+	case "flannel":
+		names = append(names, imageKubeProxy, imageFlannel, imageFlannelCNI)
+	default:
+		names = append(names, imageKubeProxy)
 	}
 	return names
 }
@@ -113,8 +121,8 @@ func (c *Cluster) check() error {
 	switch {
 	case len(c.Members) == 0 && len(c.EtcdServers) == 0:
 		return fmt.Errorf("etcd: got neither members nor servers")
-	case c.CNI != "flannel" && c.CNI != "none":
-		return fmt.Errorf("network %q: want flannel, or none and an add-on that brings one", c.CNI)
+	case !slices.Contains([]string{"cilium", "flannel", "none"}, c.CNI):
+		return fmt.Errorf("network %q: want cilium or flannel, or none and an add-on that brings one", c.CNI)
 	case c.Owners == nil:
 		return fmt.Errorf("owners: got none")
 	}
