@@ -74,6 +74,12 @@ func Quadlet(root string, major int) Recipe {
 	}
 }
 
+// Snippets makes tools/snippets of the checkout at root, which reads Butane,
+// Ignition and Terraform with their own modules.
+func Snippets(root string) Recipe {
+	return Recipe{Name: "snippets", Packages: []string{"github.com/imgctl/imgctl/tools/snippets"}, Dir: filepath.Join(root, "tools", "snippets")}
+}
+
 // Syft makes syft, which lists the packages of an image as vulnerability scanners do.
 func Syft() Recipe {
 	r := installed("syft", "github.com/anchore/syft/cmd/syft", "v1.52.0")

@@ -35,6 +35,7 @@ func Lint(files map[string][]byte, version string) []Finding {
 	}
 	l.skew()
 	l.labels()
+	l.overridden(files)
 	slices.SortStableFunc(l.found, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Message, b.Message))
 	})
@@ -53,6 +54,9 @@ type linter struct {
 	body       []byte
 	containers []container
 	found      []Finding
+
+	assignments      []assignment
+	environmentFiles map[string][]string // by unit
 }
 
 // read goes through the files in the order of their names.

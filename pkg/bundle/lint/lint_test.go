@@ -301,6 +301,28 @@ func TestDropInsAreLintedAsTheUnitThatTheyAreFor(t *testing.T) {
 	}
 }
 
+// Typhoon's documented way to another registry, which does nothing to a unit that
+// has its images from a file.
+func TestAVariableThatAFileSetsIsNotSetByADropIn(t *testing.T) {
+	const dropIn, images, override = kubelet + ".d/10-image-override.conf", "/etc/kubernetes/images.env", "/etc/kubernetes/images.override.env"
+	files := typhoon(t)
+	files[override] = []byte("KUBELET_IMAGE=docker.io/psdn/kubelet@sha256:" + strings.Repeat("a", 64) + "\n")
+	files[dropIn] = []byte("[Service]\nEnvironment=A=b KUBELET_LOG=2\n")
+	if found := Lint(files, version); len(found) > 0 {
+		t.Errorf("another variable: got %+v", found)
+	}
+	files[dropIn] = []byte("[Service]\nEnvironment=A=b \"KUBELET_IMAGE=docker.io/psdn/kubelet:v1\"\n")
+	found := Lint(files, version)
+	if len(found) != 2 || found[0].File != dropIn || found[0].Line != 2 || !strings.Contains(found[0].Message, images) || !strings.Contains(found[1].Message, override) {
+		t.Errorf("got %+v, want one finding for each file", found)
+	}
+	delete(files, images)
+	delete(files, override)
+	if found := Lint(files, version); len(found) > 0 {
+		t.Errorf("files that are not known: got %+v", found)
+	}
+}
+
 func FuzzLint(f *testing.F) {
 	for name, body := range tree() {
 		f.Add(name, body)

@@ -51,6 +51,7 @@ func (l *linter) unit() {
 	}
 	l.twice(f)
 	l.commands(f)
+	l.environment(f)
 	if kind == ".container" {
 		l.quadlet(f)
 	}
