@@ -42,15 +42,15 @@ func TestSnippetsForTyphoonAreWhatMachinesRead(t *testing.T) {
 	output(t, exec.Command(program, filepath.Join(snippets, "workers.tf")))
 	for _, family := range []string{"fcos", "flatcar"} {
 		config := ignitionOf(t, program, filepath.Join(snippets, "worker-"+family+".bu"))
-		files := make(map[string][]byte)
+		root := t.TempDir()
 		for _, u := range config.Systemd.Units {
 			if !u.Enabled {
 				t.Errorf("%s: %s is not enabled", family, u.Name)
 			}
-			files["/etc/systemd/system/"+u.Name] = []byte(u.Contents)
+			makeFile(t, filepath.Join(root, "etc/systemd/system", u.Name), u.Contents, 0o644)
 		}
-		if out, err := verifyUnits(t, files); err != nil || out != "" {
-			t.Errorf("%s: %v\n%s", family, err, out)
+		if said := verifyUnits(t, root, systemRoot(t, root)...); said != "" {
+			t.Errorf("%s: systemd-analyze verify: got\n%s", family, said)
 		}
 	}
 	for bad, text := range map[string]string{
@@ -75,13 +75,14 @@ func TestAMachineOfTyphoonsTakesTheBundle(t *testing.T) {
 	for tag, installed := range map[string]bool{tags[0]: true, "none": false} {
 		root := t.TempDir()
 		for _, p := range paths {
-			writeUnder(t, root, "/etc/"+p, []byte(typhoons), 0o644)
+			makeFile(t, filepath.Join(root, "etc", p), typhoons, 0o644)
 		}
 		cmd := shared.Command(t.Context(), "version")
-		script := writeUnder(t, root, "/adopt.sh", fileOf(t, ignitionOf(t, snippetsProgram(t), filepath.Join(snippets, "worker-fcos.bu")), "/etc/imgctl/adopt.sh"), 0o600)
+		script := filepath.Join(t.TempDir(), "adopt.sh")
+		makeFile(t, script, fileOf(t, ignitionOf(t, snippetsProgram(t), filepath.Join(snippets, "worker-fcos.bu")), "/etc/imgctl/adopt.sh"), 0o600)
 		adopt := exec.CommandContext(t.Context(), "sh", script, root)
 		adopt.Dir = cmd.Dir
-		adopt.Env = append(cmd.Env, "PATH="+filepath.Dir(cmd.Path)+":"+os.Getenv("PATH"), "IMGCTL_POLICY=policies/kubelet.yaml", "BUNDLE="+shared.Bundle(0)+":"+tag)
+		adopt.Env = append(cmd.Env, "PATH="+filepath.Dir(cmd.Path)+":"+os.Getenv("PATH"), "IMGCTL_POLICY=policies/kubelet.yaml", "IMGCTL_FAMILY=fcos", "BUNDLE="+shared.Bundle(0)+":"+tag)
 		if out, err := adopt.CombinedOutput(); (err == nil) != installed {
 			t.Fatalf("%s: %v\n%s", tag, err, out)
 		}
@@ -121,7 +122,7 @@ func ignitionOf(t *testing.T, program, file string) ignition {
 }
 
 // fileOf returns a file that is within the configuration.
-func fileOf(t *testing.T, config ignition, path string) []byte {
+func fileOf(t *testing.T, config ignition, path string) string {
 	t.Helper()
 	for _, f := range config.Storage.Files {
 		if f.Path != path {
@@ -147,8 +148,8 @@ func fileOf(t *testing.T, config ignition, path string) []byte {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return body
+		return string(body)
 	}
 	t.Fatalf("no file %s", path)
-	return nil
+	return ""
 }

@@ -265,6 +265,7 @@ func TestEveryRowOfTheTableIsRendered(t *testing.T) {
 	}
 	add(loadText(t, severalYAML))
 	add(Load(controllerBundle))
+	add(goldenTrees(t)["fcos-quadlet"], nil)
 	add(loadText(t, strings.NewReplacer("controlPlane: {}", "options: {etcdMember: true}", "  coredns:", "  etcd: quay.io/a/etcd\n  coredns:",
 		"site: a}", "site: a}, credentialProviders: {directory: /opt/p, providers: [{name: p, matchImages: [quay.io], cacheDuration: 1h}]}").Replace(severalYAML)))
 	for _, r := range Files() {
