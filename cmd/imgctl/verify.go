@@ -15,6 +15,7 @@ type verifyCmd struct {
 	*app
 	accept      policyFlags
 	annotations string
+	override    string // directory
 	refs        []string
 }
 
@@ -30,12 +31,15 @@ A source that cannot be asked is unknown, never unsigned. Bytes and signatures a
 bound to a digest, so one verified source is enough; a tag that points elsewhere at
 another source is called changed.
 
-A host that could not be asked is not asked again in the same run. With GITHUB_ACTIONS
-set, what is not verified becomes an annotation, and the table goes into the step's
+A host that could not be asked is not asked again in the same run. With --override the
+verdict becomes files for systemd, podman, containerd, static pods and Butane that pull by
+digest from where it was verified, a script that puts them in place and one that takes them
+away. With GITHUB_ACTIONS set, what is not verified becomes an annotation, and the table goes into the step's
 summary.`,
 		Example: `  imgctl verify quay.io/poseidon/kubelet:v1.36.2 --policy policies/kubelet.yaml
   imgctl verify quay.io/poseidon/kubelet@sha256:… --key release.pub -o json
-  imgctl verify psdn/kubelet:v1.36.2 psdn/kubelet:v1.35.6 --policy policies/kubelet.yaml -o sarif`,
+  imgctl verify psdn/kubelet:v1.36.2 psdn/kubelet:v1.35.6 --policy policies/kubelet.yaml -o sarif
+  imgctl verify quay.io/poseidon/kubelet:v1.36.2 --policy policies/kubelet.yaml --override ./override`,
 		Args: atLeast(1, "one reference or more"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c.refs = args
@@ -43,20 +47,21 @@ summary.`,
 		},
 	}
 	c.accept.register(cmd.Flags())
+	cmd.Flags().StringVar(&c.override, "override", "", "`directory` that is written, with what moves a machine to where the references were verified")
 	cmd.Flags().StringVar(&c.annotations, "annotations", "auto", "auto, github or none: lines that a CI shows beside the run")
 	a.registerOutput(cmd.Flags(), "yaml", "sarif", "junit")
 	return cmd
 }
 
 func (c *verifyCmd) run(ctx context.Context) error {
-	if err := checkAnnotations(c.annotations); err != nil {
+	if err := errors.Join(checkAnnotations(c.annotations), checkOverride(c.override)); err != nil {
 		return err
 	}
-	found, err := c.inspectAll(ctx, c.registries(), c.accept, c.refs)
+	v, found, err := c.inspectAll(ctx, c.registries(), c.accept, c.refs)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(c.print(found), c.tellGitHub(found)); err != nil {
+	if err := errors.Join(c.print(found), c.tellGitHub(found), c.writeOverride(ctx, v, found)); err != nil {
 		return err
 	}
 	var errs []error
@@ -71,7 +76,7 @@ func (c *verifyCmd) run(ctx context.Context) error {
 
 // inspect asks all sources of a reference.
 func (a *app) inspect(ctx context.Context, reg *oci.Client, accept policyFlags, arg string) (*verify.Inspection, error) {
-	found, err := a.inspectAll(ctx, reg, accept, []string{arg})
+	_, found, err := a.inspectAll(ctx, reg, accept, []string{arg})
 	if err != nil {
 		return nil, err
 	}
@@ -83,13 +88,13 @@ const sideBySide = 8
 
 // inspectAll asks all sources of all references. They have one verifier, so that
 // a host that is dead costs its time once.
-func (a *app) inspectAll(ctx context.Context, reg *oci.Client, accept policyFlags, args []string) ([]*verify.Inspection, error) {
+func (a *app) inspectAll(ctx context.Context, reg *oci.Client, accept policyFlags, args []string) (*verify.Verifier, []*verify.Inspection, error) {
 	refs := make([]oci.Reference, len(args))
 	repositories := make([]string, len(args))
 	for i, arg := range args {
 		ref, err := oci.ParseReference(arg)
 		if err != nil {
-			return nil, usage(err)
+			return nil, nil, usage(err)
 		}
 		if ref.Tag == "" && ref.Digest.Hex == "" {
 			ref.Tag = "latest"
@@ -98,7 +103,7 @@ func (a *app) inspectAll(ctx context.Context, reg *oci.Client, accept policyFlag
 	}
 	v, err := a.verifier(accept, reg, repositories...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	found := make([]*verify.Inspection, len(refs))
 	var g errgroup.Group
@@ -109,5 +114,5 @@ func (a *app) inspectAll(ctx context.Context, reg *oci.Client, accept policyFlag
 			return err
 		})
 	}
-	return found, g.Wait()
+	return v, found, g.Wait()
 }

@@ -24,6 +24,7 @@ type finding struct {
 	predicateType string      // predicateSignature: a signature in the narrow sense
 	predicate     []byte      // as it was signed
 	provenance    *provenance // of a statement of that type
+	name          string      // of the repository, in a signature of the older layout
 
 	reason Reason // why it does not count
 	err    error

@@ -118,7 +118,7 @@ func (c *collector) checkLegacy(l cosign.Layer, h v1.Hash) finding {
 	if signed != h.String() {
 		return finding{answer: bad, reason: WrongSigner, err: fmt.Errorf("the payload vouches for %s, not for %s", printable(signed), h)}
 	}
-	return finding{answer: good, by: by, predicateType: predicateSignature}
+	return finding{answer: good, by: by, predicateType: predicateSignature, name: payloadName(l.Body)}
 }
 
 // parsePayload returns the digest that a simple-signing payload vouches for.

@@ -58,7 +58,7 @@ func (in *Inspection) next(ref oci.Reference) string {
 		if len(unknown) == 0 {
 			return ""
 		}
-		return fmt.Sprintf("%s A new one can take %s@%s.", unaffected, in.Through, in.Digest)
+		return fmt.Sprintf("%s A new one can take %s@%s; --override DIR writes what makes it.", unaffected, in.Through, in.Digest)
 	case VerdictUnknown:
 		if in.locked() {
 			return unaffected + " Wait if the repository is public: its sign-in is down. If it is private, see that --authfile has credentials for it."

@@ -1,0 +1,85 @@
+package verify
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/imgctl/imgctl/internal/imgtest"
+	"github.com/imgctl/imgctl/pkg/oci"
+)
+
+// What podman would find is the name in the older signatures of the manifests.
+func TestSignedAsIsWhatPodmanWouldFind(t *testing.T) {
+	k, mallory := imgtest.SigningKey(t), imgtest.SigningKey(t)
+	for name, tt := range map[string]struct {
+		release imgtest.Release
+		found   bool
+	}{
+		"both layouts":      {imgtest.Release{Signers: signers(k)}, true},
+		"a single image":    {imgtest.Release{Signers: signers(k), Content: imgtest.SmallImage(t, "kubelet", "amd64")}, true},
+		"bundles only":      {imgtest.Release{Signers: signers(k), NoLegacy: true}, false},
+		"by somebody else":  {imgtest.Release{Signers: signers(mallory)}, false},
+		"by both":           {imgtest.Release{Signers: signers(mallory, k)}, true},
+		"nobody has signed": {imgtest.Release{}, false},
+	} {
+		a := newRegistry(t)
+		tt.release.Repository = a
+		h := tt.release.Push(t)
+		w := newWorld(t, trusting(t, []string{a}, k))
+		got, err := w.SignedAs(t.Context(), Subject{a, h}, open(t, w, a))
+		if err != nil || (got == a) != tt.found || !tt.found && got != "" {
+			t.Errorf("%s: got %q, %v", name, got, err)
+		}
+		w.net.answer(a, ".sig", 503, "")
+		if _, err := w.SignedAs(t.Context(), Subject{a, h}, open(t, w, a)); !oci.Unreachable(err) {
+			t.Errorf("%s, with the registry failing: got %v", name, err)
+		}
+	}
+}
+
+// A payload names a repository in the spelling of its signer, without a tag.
+func TestNameInAPayload(t *testing.T) {
+	for in, want := range map[string]string{
+		"quay.io/poseidon/kubelet":     "quay.io/poseidon/kubelet",
+		"index.docker.io/psdn/kubelet": "docker.io/psdn/kubelet",
+		"quay.io/poseidon/kubelet:v1":  "",
+		"quay.io/Poseidon/kubelet":     "",
+		"":                             "",
+		"oci:dir":                      "",
+	} {
+		if got := payloadName([]byte(`{"critical":{"identity":{"docker-reference":"` + in + `"}}}`)); got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+	}
+	if got := payloadName([]byte("no JSON")); got != "" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// Programs that know nothing but keys are told what the rule means, or nothing.
+func TestKeysOfARuleAreNeverWiderThanTheRule(t *testing.T) {
+	k, l := imgtest.SigningKey(t), imgtest.SigningKey(t)
+	for _, tt := range []struct {
+		signers string
+		want    int // keys; 0: it cannot be said
+		all     bool
+	}{
+		{"{any: [{key: {file: k.pub}}]}", 1, false},
+		{"{any: [{key: {file: k.pub}}, {key: {file: l.pub}}]}", 2, false},
+		{"{threshold: 2, any: [{key: {file: k.pub}}, {key: {file: l.pub}}]}", 2, true},
+		{"{any: [{key: {file: k.pub}}, {key: {file: l.pub, notAfter: 2025-01-01T00:00:00Z}}]}", 1, false},
+		{"{threshold: 2, any: [{key: {file: k.pub}}, {key: {file: l.pub, notAfter: 2025-01-01T00:00:00Z}}]}", 0, false},
+		{"{any: [{key: {file: k.pub}}, {keyless: {issuer: https://a, subject: b}}]}", 0, false},
+		{"{threshold: 2, any: [{key: {file: k.pub}}, {key: {file: l.pub}}, {keyless: {issuer: https://a, subject: b}}]}", 0, false},
+	} {
+		p, err := policyOf(t, k, l, "rules:\n- repositories: [quay.io/a/b]\n  signers: "+tt.signers+"\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, _ := p.Rule("quay.io/a/b")
+		keys, all, err := r.Keys(noon)
+		if (err == nil) != (tt.want > 0) || err == nil && (len(keys) != tt.want || all != tt.all || !bytes.Equal(keys[0], k.PublicPEM())) {
+			t.Errorf("%s: got %d keys, all %v, %v", tt.signers, len(keys), all, err)
+		}
+	}
+}
