@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -72,7 +73,7 @@ func (c *verifyCmd) overrideOf(ctx context.Context, v *verify.Verifier, in *veri
 	if err != nil {
 		return override.Image{}, err
 	}
-	if m, err := in.Verified.Manifest().Image(); err == nil && m.ArtifactType == bundle.ArtifactType {
+	if isBundle(in.Verified.Manifest()) {
 		return override.Image{}, usage(errors.New("it is a bundle, which nothing runs: imgctl pull asks all sources of the policy itself"))
 	}
 	im := override.Image{Name: path.Base(ref.Repository), Repository: ref.Repository, Digest: in.Digest}
@@ -90,6 +91,14 @@ func (c *verifyCmd) overrideOf(ctx context.Context, v *verify.Verifier, in *veri
 		}
 	}
 	return im, c.keysOf(ctx, v, in, &im)
+}
+
+// isBundle reports whether a manifest, or an index, is that of a bundle.
+func isBundle(m *oci.Manifest) bool {
+	var typed struct {
+		ArtifactType string `json:"artifactType"`
+	}
+	return json.Unmarshal(m.Body, &typed) == nil && typed.ArtifactType == bundle.ArtifactType
 }
 
 // keysOf finds out what podman can be told about who must have signed it.
