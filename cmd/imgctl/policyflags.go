@@ -29,6 +29,14 @@ func (pf *policyFlags) file() string {
 	return pf.key
 }
 
+// words are the flags as they would be typed again.
+func (pf *policyFlags) words() string {
+	if pf.policy != "" {
+		return " --policy " + pf.policy
+	}
+	return " --key " + pf.key
+}
+
 // verifier makes the verifier of the flags; repositories are those that a bare key is for.
 func (a *app) verifier(pf policyFlags, reg *oci.Client, repositories ...string) (*verify.Verifier, error) {
 	policy, err := pf.load(repositories)

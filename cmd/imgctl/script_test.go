@@ -94,6 +94,7 @@ func TestScripts(t *testing.T) {
 			"apiserver":  startAPIServer,
 			"agekey":     makeAgeKey,
 			"pin":        setPin,
+			"runbook":    runRunbook(t),
 			"nosecrets":  findNoSecrets(t),
 		},
 		RequireExplicitExec: true,

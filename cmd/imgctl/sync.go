@@ -18,6 +18,7 @@ type syncCmd struct {
 	accept    policyFlags
 	dryRun    bool
 	overwrite string // why
+	heal      bool
 	src       string
 	to        []string
 }
@@ -25,15 +26,24 @@ type syncCmd struct {
 func newSync(a *app) *cobra.Command {
 	c := &syncCmd{app: a}
 	cmd := &cobra.Command{
-		Use:   "sync SRC DST…",
+		Use:   "sync SRC DST… | sync --heal SRC",
 		Short: "Copy a release that the policy accepts, with everything that verifies it",
 		Long: `Copy a release to other repositories: the index, its children, every referrer
 (signatures, SBOMs, provenance) and the signature tags, byte for byte and by digest.
 The source must be accepted by the policy; each copy must be too, with the source not
-asked, and only then does the tag move.`,
+asked, and only then does the tag move.
+
+With --heal the destinations are the sources of the policy: each gets what any of them
+has, which is what "imgctl verify --all-sources" finds missing.`,
 		Example: `  imgctl sync quay.io/poseidon/kubelet:v1.36.2 registry.example.com/kubelet --policy policies/kubelet.yaml
-  imgctl sync oci:dist/kubelet:v1.36.2 registry.example.com/kubelet --key release.pub --dry-run`,
-		Args: atLeast(2, "a source and one destination or more"),
+  imgctl sync oci:dist/kubelet:v1.36.2 registry.example.com/kubelet --key release.pub --dry-run
+  imgctl sync --heal quay.io/poseidon/kubelet:v1.36.2 --policy policies/kubelet.yaml`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if c.heal {
+				return exactArgs(1, "a reference")(cmd, args)
+			}
+			return atLeast(2, "a source and one destination or more")(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c.src, c.to = args[0], args[1:]
 			return wrapRef("sync", c.src, c.run(cmd.Context()))
@@ -42,6 +52,7 @@ asked, and only then does the tag move.`,
 	f := cmd.Flags()
 	c.accept.register(f)
 	f.BoolVar(&c.dryRun, "dry-run", false, "print the plan and change nothing")
+	f.BoolVar(&c.heal, "heal", false, "repair how the policy's sources of the reference differ")
 	f.StringVar(&c.overwrite, "overwrite", "", "move tags that point at something else, for this `reason`, which is recorded (loosens a check)")
 	return cmd
 }
@@ -55,6 +66,9 @@ func (c *syncCmd) run(ctx context.Context) error {
 	v, err := c.verifier(c.accept, reg, src.Repository)
 	if err != nil {
 		return err
+	}
+	if c.heal {
+		return c.healAll(ctx, reg, v, src)
 	}
 	plan, err := mirror.Compute(ctx, reg, v, src, c.to...)
 	if err != nil {

@@ -16,6 +16,7 @@ type verifyCmd struct {
 	accept      policyFlags
 	annotations string
 	override    string // directory
+	allSources  bool
 	refs        []string
 }
 
@@ -29,7 +30,8 @@ each whether it answers, what it has and who signed that.
 
 A source that cannot be asked is unknown, never unsigned. Bytes and signatures are
 bound to a digest, so one verified source is enough; a tag that points elsewhere at
-another source is called changed.
+another source is called changed. With --all-sources the sources are compared with each
+other, and one that lacks what another has makes exit code 3.
 
 A host that could not be asked is not asked again in the same run. With --override the
 verdict becomes files for systemd, podman, containerd, static pods and Butane that pull by
@@ -47,6 +49,7 @@ summary.`,
 		},
 	}
 	c.accept.register(cmd.Flags())
+	cmd.Flags().BoolVar(&c.allSources, "all-sources", false, "compare index, children, referrers, signatures and tag at all sources, and say what repairs them")
 	cmd.Flags().StringVar(&c.override, "override", "", "`directory` that is written, with what moves a machine to where the references were verified")
 	cmd.Flags().StringVar(&c.annotations, "annotations", "auto", "auto, github or none: lines that a CI shows beside the run")
 	a.registerOutput(cmd.Flags(), "yaml", "sarif", "junit")
@@ -57,16 +60,22 @@ func (c *verifyCmd) run(ctx context.Context) error {
 	if err := errors.Join(checkAnnotations(c.annotations), checkOverride(c.override)); err != nil {
 		return err
 	}
-	v, found, err := c.inspectAll(ctx, c.registries(), c.accept, c.refs)
+	reg := c.registries()
+	v, found, err := c.inspectAll(ctx, reg, c.accept, c.refs)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(c.print(found), c.tellGitHub(found), c.writeOverride(ctx, v, found)); err != nil {
-		return err
-	}
+	var results []audited
 	var errs []error
 	for _, in := range found {
-		errs = append(errs, in.Err)
+		a, err := c.audit(ctx, reg, v, in)
+		if err != nil {
+			return err
+		}
+		results, errs = append(results, a), append(errs, in.Err, a.differs())
+	}
+	if err := errors.Join(c.print(results), c.tellGitHub(found), c.writeOverride(ctx, v, found)); err != nil {
+		return err
 	}
 	if err := errors.Join(errs...); err != nil {
 		return errShown{err}

@@ -13,16 +13,20 @@ import (
 )
 
 // print prints the verdicts in the form that was asked for.
-func (c *verifyCmd) print(found []*verify.Inspection) error {
+func (c *verifyCmd) print(results []audited) error {
+	found := make([]*verify.Inspection, len(results))
+	for i, r := range results {
+		found[i] = r.Inspection
+	}
 	switch c.output {
 	case "json", "yaml":
-		if len(found) == 1 {
-			return printDocument(c.stdout, c.output, found[0])
+		if len(results) == 1 {
+			return printDocument(c.stdout, c.output, results[0])
 		}
 		return printDocument(c.stdout, c.output, struct {
 			strict.Header
-			Items []*verify.Inspection `json:"items"`
-		}{header("InspectionList"), found})
+			Items []audited `json:"items"`
+		}{header("InspectionList"), results})
 	case "sarif":
 		return printJSON(c.stdout, sarifOf(found, c.accept.file()))
 	case "junit":
@@ -35,11 +39,12 @@ func (c *verifyCmd) print(found []*verify.Inspection) error {
 		}
 		return nil
 	}
-	for i, in := range found {
+	for i, r := range results {
 		if i > 0 {
 			fmt.Fprintln(c.stdout)
 		}
-		printInspection(c.stdout, in)
+		printInspection(c.stdout, r.Inspection)
+		c.printAudit(r)
 	}
 	return nil
 }

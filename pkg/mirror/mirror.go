@@ -18,8 +18,10 @@ import (
 	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/imgctl/imgctl/internal/cosign"
 	"github.com/imgctl/imgctl/pkg/oci"
 	"github.com/imgctl/imgctl/pkg/verify"
 )
@@ -55,6 +57,8 @@ type Copy struct {
 	// tag points at something else there, else why it could not be asked.
 	Err   error  `json:"-"`
 	Error string `json:"error,omitempty"` // the same as text
+
+	named int // of Objects, those that hold the source's name: see [Audit]
 }
 
 // Action is what happens at a destination.
@@ -196,11 +200,27 @@ func (c *Copy) count(steps []oci.Step) {
 		}
 		c.Objects++
 		c.Bytes += s.Size
+		if isNamed(s) {
+			c.named++
+		}
 	}
 	c.Action, c.Why = DoNothing, "everything is there"
 	if c.Objects > 0 {
 		c.Action, c.Why = DoCopy, fmt.Sprintf("%d of %d objects are missing", c.Objects, c.Objects+c.Present)
 	}
+}
+
+// isNamed reports whether a step is part of a signature in the older layout, which
+// holds the name of a repository: a release signs anew for each, and what one
+// registry has of these the next need not have.
+func isNamed(s oci.Step) bool {
+	switch s.Verb {
+	case "sign":
+		return true
+	case "upload": // the payload, and a configuration that is made for it
+		return s.Object == cosign.PayloadMediaType || s.Object == string(types.OCIConfigJSON)
+	}
+	return false
 }
 
 // compareTag compares where the tag points at the destination. Only the clear
