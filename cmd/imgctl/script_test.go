@@ -75,6 +75,7 @@ func TestScripts(t *testing.T) {
 			"outage":     stopRegistry,
 			"writes":     countWrites,
 			"requests":   countRequests,
+			"silent":     wantSilence,
 			"project":    writeProject,
 			"fails":      failsWith,
 			"steal":      moveTag,
@@ -262,6 +263,13 @@ func countRequests(ts *testscript.TestScript, _ bool, args []string) {
 	about := slices.DeleteFunc(r.Requests(), func(q imgtest.Request) bool { return !strings.HasPrefix(q.Path, "/v2/"+args[1]+"/") })
 	if len(about) > most || len(about) == 0 || len(r.Writes()) > 0 {
 		ts.Fatalf("%d requests about %s, want 1 to %d that only ask: %v", len(about), args[1], most, about)
+	}
+}
+
+// wantSilence is "silent NAME": the registry has seen no request at all since its log was forgotten.
+func wantSilence(ts *testscript.TestScript, _ bool, args []string) {
+	if got := registryOf(ts, args[0]).Requests(); len(got) > 0 {
+		ts.Fatalf("%d requests, want none: %v", len(got), got)
 	}
 }
 
