@@ -23,7 +23,7 @@ func newBootstrap(a *app) *cobra.Command {
 		Args:  exactArgs(0, "a subcommand"),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	for _, c := range []*cobra.Command{newBootstrapInit(a), newBootstrapToken(a), newBootstrapDiscover(a), newBootstrapOpen(a)} {
+	for _, c := range []*cobra.Command{newBootstrapInit(a), newBootstrapToken(a), newBootstrapDiscover(a), newBootstrapOpen(a), newBootstrapPush(a)} {
 		a.registerOutput(c.Flags())
 		cmd.AddCommand(c)
 	}

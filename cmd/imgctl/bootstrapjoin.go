@@ -157,7 +157,9 @@ const identityCredential = "imgctl-identity"
 // openCmd installs on a machine what was sealed for it.
 type openCmd struct {
 	*app
+	accept         policyFlags
 	file, identity string
+	role           string
 	on             nodeFlags
 	dryRun         bool
 }
@@ -165,32 +167,38 @@ type openCmd struct {
 func newBootstrapOpen(a *app) *cobra.Command {
 	c := &openCmd{app: a}
 	cmd := &cobra.Command{
-		Use:   "open SEALED.age",
+		Use:   "open SEALED",
 		Short: "On a machine: decrypt what was sealed for it, and install it with its owners and modes",
 		Long: `Decrypt what "imgctl bootstrap init" has sealed for this machine, check all of it, and
 write each file whole or not at all, with its owner and mode. Files that are there and
 differ are replaced.
 
+SEALED is a file; with --policy or --key it is a reference to what "imgctl bootstrap push"
+has published, which is verified, and --role says which part of it is this machine's.
+
 The private key is an age identity or an OpenSSH Ed25519 key without a passphrase, from
 --identity or from systemd's credential ` + identityCredential + ` (LoadCredential= in the unit).`,
 		Example: `  imgctl bootstrap open worker.age --identity /etc/ssh/ssh_host_ed25519_key
+  imgctl bootstrap open quay.io/example/secrets:sealed --role worker --policy /etc/imgctl/secrets.yaml
   imgctl bootstrap open controller.age --root ./machine --unsafe-owners -o json`,
-		Args: withoutTokens(exactArgs(1, "a sealed file")),
-		RunE: func(_ *cobra.Command, args []string) error {
+		Args: withoutTokens(exactArgs(1, "a sealed file or its reference")),
+		RunE: func(cmd *cobra.Command, args []string) error {
 			c.file = args[0]
-			return wrap("bootstrap open "+c.file, c.run())
+			return wrap("bootstrap open "+c.file, c.run(cmd.Context()))
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&c.identity, "identity", "", "`file` with the machine's private key (default: systemd's credential "+identityCredential+")")
+	f.StringVar(&c.role, "role", "", "role of the machine, of a reference: controller, worker or etcd")
+	c.accept.register(f)
 	c.on.register(f)
 	f.BoolVar(&c.dryRun, "dry-run", false, "decrypt and check, print what would be installed, and change nothing")
 	f.BoolVar(&c.on.unsafeOwners, "unsafe-owners", false, "give files to the caller instead of to their listed owners, to look at them without being root")
 	return cmd
 }
 
-func (c *openCmd) run() error {
-	archive, err := c.open()
+func (c *openCmd) run(ctx context.Context) error {
+	archive, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -223,7 +231,7 @@ func (c *openCmd) run() error {
 	return nil
 }
 
-func (c *openCmd) open() (*seal.Archive, error) {
+func (c *openCmd) open(ctx context.Context) (*seal.Archive, error) {
 	key, err := c.key()
 	if err != nil {
 		return nil, err
@@ -232,6 +240,22 @@ func (c *openCmd) open() (*seal.Archive, error) {
 	if err != nil {
 		return nil, usage(err)
 	}
+	sealed, err := c.sealed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	archive, err := seal.Open(sealed, identities)
+	if err == nil && c.role != "" && archive.Role != c.role {
+		return nil, coded(exitUnsafe, fmt.Errorf("it is sealed for role %.40q, want %s", archive.Role, c.role))
+	}
+	return archive, err
+}
+
+// sealed reads the file, or what the reference leads to.
+func (c *openCmd) sealed(ctx context.Context) ([]byte, error) {
+	if c.accept.policy != "" || c.accept.key != "" {
+		return c.fetchSealed(ctx, c.accept, c.file, c.role)
+	}
 	fi, err := os.Stat(c.file)
 	if err != nil {
 		return nil, err
@@ -239,11 +263,7 @@ func (c *openCmd) open() (*seal.Archive, error) {
 	if fi.Size() > seal.MaxSize {
 		return nil, usage(fmt.Errorf("%d bytes, want at most %d", fi.Size(), seal.MaxSize))
 	}
-	sealed, err := os.ReadFile(c.file)
-	if err != nil {
-		return nil, err
-	}
-	return seal.Open(sealed, identities)
+	return os.ReadFile(c.file)
 }
 
 // key reads the private key. Credentials are guarded by systemd, whatever their mode.

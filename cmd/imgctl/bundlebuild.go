@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,7 +11,6 @@ import (
 	"github.com/imgctl/imgctl/internal/strict"
 	"github.com/imgctl/imgctl/pkg/build"
 	"github.com/imgctl/imgctl/pkg/oci"
-	"github.com/imgctl/imgctl/pkg/sign"
 )
 
 type bundleBuildCmd struct {
@@ -101,41 +99,19 @@ func (c *bundleBuildCmd) epoch() (time.Time, error) {
 // write signs the artifact, if there is a signer, and puts both into the layout.
 func (c *bundleBuildCmd) write(ctx context.Context, pr *product, created time.Time) error {
 	pr.to = []oci.Destination{{Repository: "oci:" + c.out}}
-	r := oci.Release{Subject: pr.subject, Tags: pr.tags[pr.digest], PartTags: pr.partTags(), Overwrite: "a build replaces the one before"}
+	r := &oci.Release{Subject: pr.subject, Tags: pr.tags[pr.digest], PartTags: pr.partTags()}
 	if c.by.given() {
-		formats, signers, err := c.signers(ctx)
-		if err != nil {
-			return err
-		}
 		claims, err := bundleClaims(pr)
 		if err != nil {
 			return err
 		}
-		if err := pr.sign(ctx, signers, formats, filepath.Base(c.out), created, claims); err != nil {
+		if r, err = c.by.release(ctx, c.app, pr, created, claims); err != nil {
 			return err
 		}
-		r.Attachments, r.Signatures = pr.attachments, pr.signatures(signers, formats)
 	}
-	_, err := c.registries().Publish(ctx, r, pr.to...)
+	r.Overwrite = "a build replaces the one before"
+	_, err := c.registries().Publish(ctx, *r, pr.to...)
 	return err
-}
-
-// signers are the one of the flags, which keeps what it has signed in the layout before.
-func (c *bundleBuildCmd) signers(ctx context.Context) (signFormats, []sign.Signer, error) {
-	formats, err := parseFormats(c.by.formats)
-	if err != nil {
-		return formats, nil, usage(err)
-	}
-	file, err := c.by.file()
-	if err != nil {
-		return formats, nil, err
-	}
-	signer, err := c.openSigner(ctx, file, filepath.Clean)
-	if err != nil {
-		return formats, nil, err
-	}
-	signers, err := keepAll(c.registries(), []sign.Signer{signer}, []string{"oci:" + c.out})
-	return formats, signers, err
 }
 
 func (c *bundleBuildCmd) print(pr *product) error {

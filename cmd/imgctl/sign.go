@@ -66,6 +66,42 @@ func (s *signerFlags) file() (signerFile, error) {
 	return f, nil
 }
 
+// release signs what is said of a new product by the flags' signer, and is all of
+// it that goes to its destinations. What they have signed before is kept.
+func (s *signerFlags) release(ctx context.Context, a *app, pr *product, created time.Time, claims []claim) (*oci.Release, error) {
+	formats, err := parseFormats(s.formats)
+	if err != nil {
+		return nil, usage(err)
+	}
+	file, err := s.file()
+	if err != nil {
+		return nil, err
+	}
+	signer, err := a.openSigner(ctx, file, filepath.Clean)
+	if err != nil {
+		return nil, err
+	}
+	var repositories []string
+	for _, to := range pr.to {
+		repositories = append(repositories, to.Repository)
+	}
+	signers, err := keepAll(a.registries(), []sign.Signer{signer}, repositories)
+	if err != nil {
+		return nil, err
+	}
+	name := primary(pr.to)
+	if dir, ok := strings.CutPrefix(name, "oci:"); ok {
+		name = filepath.Base(dir) // no path of this machine
+	}
+	if err := pr.sign(ctx, signers, formats, name, created, claims); err != nil {
+		return nil, err
+	}
+	return &oci.Release{
+		Subject: pr.subject, Tags: pr.tags[pr.digest], PartTags: pr.partTags(),
+		Attachments: pr.attachments, Signatures: pr.signatures(signers, formats),
+	}, nil
+}
+
 type signCmd struct {
 	*app
 	by      signerFlags

@@ -80,6 +80,12 @@ func Snippets(root string) Recipe {
 	return Recipe{Name: "snippets", Packages: []string{"github.com/imgctl/imgctl/tools/snippets"}, Dir: filepath.Join(root, "tools", "snippets")}
 }
 
+// Flux makes a program around the client of Flux, which unpacks an artifact as its
+// source-controller does. It is tools/flux of the checkout at root; see [Root].
+func Flux(root string) Recipe {
+	return Recipe{Name: "flux client v0.68.1", Packages: []string{"github.com/imgctl/imgctl/tools/flux"}, Dir: filepath.Join(root, "tools", "flux")}
+}
+
 // Syft makes syft, which lists the packages of an image as vulnerability scanners do.
 func Syft() Recipe {
 	r := installed("syft", "github.com/anchore/syft/cmd/syft", "v1.52.0")

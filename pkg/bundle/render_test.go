@@ -81,36 +81,40 @@ func TestRenderGivesTheFilesOfANode(t *testing.T) {
 	}
 }
 
-// K09
-func TestAThousandRendersHaveOneDigest(t *testing.T) {
-	c := load(t)
-	c.Kubelet.NodeLabels = map[string]string{"example.org/a": "1", "example.org/b": "2", "example.org/c": "3", "node.kubernetes.io/node": ""}
-	created := time.Unix(1780000000, 0)
-	var want string
-	for i := range 1000 {
-		image, err := rendered(t, c).Image(created.In(time.FixedZone("", i))) // the time zone of a machine does not show
-		if err != nil {
-			t.Fatal(err)
-		}
-		h, err := image.Digest()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if want == "" {
-			want = h.String()
-		}
-		if h.String() != want {
-			t.Fatalf("render %d: got %s, want %s", i, h, want)
+// K09: also in another time zone, and of a controller with everything.
+func TestK09AThousandRendersHaveOneDigest(t *testing.T) {
+	worker := load(t)
+	worker.Kubelet.NodeLabels = map[string]string{"example.org/a": "1", "example.org/b": "2", "example.org/c": "3", "node.kubernetes.io/node": ""}
+	for name, tt := range map[string]struct {
+		config *Config
+		times  int
+	}{"a worker": {worker, 1000}, "a controller": {everything(t), 100}} {
+		want := packedAs(t, tt.config, 0)
+		for i := range tt.times {
+			if got := packedAs(t, tt.config, i); got != want {
+				t.Fatalf("%s, render %d: got %s, want %s", name, i, got, want)
+			}
 		}
 	}
-	c.Cluster.Domain = "other.local"
-	image, err := rendered(t, c).Image(created)
+	before := packedAs(t, worker, 0)
+	worker.Cluster.Domain = "other.local"
+	if packedAs(t, worker, 0) == before {
+		t.Error("another domain gave the same digest")
+	}
+}
+
+// packedAs is the digest of the artifact, made in a time zone of so many seconds.
+func packedAs(t *testing.T, c *Config, zone int) string {
+	t.Helper()
+	a, err := Pack([]Tree{rendered(t, c)}, time.Unix(1780000000, 0).In(time.FixedZone("", zone)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h, _ := image.Digest(); h.String() == want {
-		t.Error("another domain gave the same digest")
+	h, err := a.Index.Digest()
+	if err != nil {
+		t.Fatal(err)
 	}
+	return h.String()
 }
 
 // What pin answers is used only if it is a digest.
