@@ -31,6 +31,7 @@ var rooms = map[string][]string{
 	"pkg/sign":             {"sigstore/cosign", "moby/buildkit", "spf13/cobra", module + "pkg/build", module + "pkg/verify"},
 	"pkg/verify":           {"sigstore/cosign", "sigstore-go/pkg/sign", "moby/buildkit", "spf13/cobra", module + "pkg/sign", module + "pkg/build"},
 	"pkg/verify/override":  {module, "net/http", "google/go-containerregistry", "sigstore/", "k8s.io/", "spf13/cobra"},
+	"pkg/verify/convert":   {"spf13/cobra", module + "pkg/sign", module + "pkg/build"},
 	"pkg/bundle":           {"pkg/v1/remote", "sigstore/", "net/http", "spf13/cobra"},
 	"pkg/bundle/secrets":   {"net/http", "k8s.io/", "google/go-containerregistry", "spf13/cobra", module},
 	"pkg/bundle/flags":     {"net/http", "k8s.io/", "google/go-containerregistry", "spf13/cobra", module},

@@ -20,7 +20,7 @@ func newPolicy(a *app) *cobra.Command {
 		Args:  exactArgs(0, "one of its commands"),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newPolicyExplain(a), newPolicyTest(a))
+	cmd.AddCommand(newPolicyExplain(a), newPolicyTest(a), newPolicyConvert(a))
 	return cmd
 }
 

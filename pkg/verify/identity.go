@@ -23,6 +23,7 @@ type trustedIdentity struct {
 	subject, issuer string
 	pattern         *regexp.Regexp // of the whole subject; nil: exactly subject
 	id              string         // what makes two of them one
+	publicGood      bool           // vouched for by the trust root that is built in
 	verifier        *sigstore.Verifier
 }
 

@@ -251,6 +251,7 @@ func (r *policyReader) identity(f *keylessFile, at string) (*trustedIdentity, er
 	if err != nil {
 		return nil, r.errorf(at, "keyless: %v", err)
 	}
+	t.publicGood = f.TrustedRoot == ""
 	return t, nil
 }
 
