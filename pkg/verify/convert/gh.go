@@ -88,15 +88,15 @@ func (r *rule) ghChecks() string {
 		types = append(types, a.Type)
 	}
 	for _, t := range types {
-		var any []string
+		var checks []string
 		for _, i := range r.Identities {
 			who := "--cert-identity " + quoted(i.Subject)
 			if i.SubjectRegexp != "" {
 				who = "--cert-identity-regex " + quoted(anchored(i.SubjectRegexp))
 			}
-			any = append(any, fmt.Sprintf("check %s --owner %s --cert-oidc-issuer %s %s", quoted(t), quoted(owner(i)), quoted(i.Issuer), who))
+			checks = append(checks, fmt.Sprintf("check %s --owner %s --cert-oidc-issuer %s %s", quoted(t), quoted(owner(i)), quoted(i.Issuer), who))
 		}
-		fmt.Fprintf(&b, "\t%s || refuse %s\n", strings.Join(any, " ||\n\t"), quoted("no signer of the rule vouches for it with "+t))
+		fmt.Fprintf(&b, "\t%s || refuse %s\n", strings.Join(checks, " ||\n\t"), quoted("no signer of the rule vouches for it with "+t))
 	}
 	b.WriteString("\texit 0 ;;\n")
 	return b.String()
