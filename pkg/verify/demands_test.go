@@ -90,6 +90,20 @@ func TestS04SignerOfAPatternCounts(t *testing.T) {
 	}
 }
 
+// S03, S04: without a pattern the subject is the whole name and no part of it.
+func TestS03SubjectIsComparedWhole(t *testing.T) {
+	w := newKeylessWorld(t) // trusts exactly releaser
+	if f := w.checkBundle(bundleOf(t, w.signer(releaser, 1), statementAbout(hash("a"), predicateSignature)), hash("a")); f.answer != good {
+		t.Fatalf("the sibling of all these: %+v", f)
+	}
+	for _, mail := range []string{releaser + ".evil.test", "pre" + releaser, strings.Replace(releaser, ".com", ".co", 1), strings.ToUpper(releaser)} {
+		f := w.checkBundle(bundleOf(t, w.signer(mail, 1), statementAbout(hash("a"), predicateSignature)), hash("a"))
+		if f.answer != bad || f.reason != WrongSigner {
+			t.Errorf("%s: got %+v", mail, f)
+		}
+	}
+}
+
 // S23: provenance must name the builder, the source and no parameter but known ones.
 func TestS23ProvenanceIsOfWhatIsWanted(t *testing.T) {
 	k := imgtest.SigningKey(t)
