@@ -342,7 +342,7 @@ func refusalExit(r verify.Reason) int {
 		return exitWrongSigner
 	case verify.Mismatch:
 		return exitMismatch
-	case verify.Expired, verify.RolledBack:
+	case verify.Expired, verify.RolledBack, verify.Stale, verify.FastForward:
 		return exitExpired
 	}
 	return exitPolicy

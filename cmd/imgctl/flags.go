@@ -113,7 +113,7 @@ func (g *globals) check(flags *pflag.FlagSet) error {
 }
 
 // insecureFlags loosen a check and are therefore never read from the environment (C03).
-var insecureFlags = map[string]bool{"plain-http": true, "token-server": true, "overwrite": true, "insecure-unsigned": true}
+var insecureFlags = map[string]bool{"plain-http": true, "token-server": true, "overwrite": true, "allow-rollback": true, "insecure-unsigned": true}
 
 // environmentName is the variable that stands in for a flag: IMGCTL_ and the
 // flag's name in upper case.

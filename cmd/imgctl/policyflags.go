@@ -14,6 +14,8 @@ import (
 type policyFlags struct {
 	policy string
 	key    string
+
+	seen map[string]int64 // by repository: the highest release statement that was seen; no flag
 }
 
 func (pf *policyFlags) register(f *pflag.FlagSet) {
@@ -43,7 +45,7 @@ func (a *app) verifier(pf policyFlags, reg *oci.Client, repositories ...string) 
 	if err != nil {
 		return nil, err
 	}
-	return &verify.Verifier{Policy: policy, Registry: reg, Now: a.now}, nil
+	return &verify.Verifier{Policy: policy, Registry: reg, Now: a.now, Seen: pf.seen}, nil
 }
 
 func (pf *policyFlags) load(repositories []string) (*verify.Policy, error) {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -32,6 +33,7 @@ type pullCmd struct {
 	on     nodeFlags
 	is     content.Machine
 	dryRun bool
+	back   bool // --allow-rollback
 	ref    string
 }
 
@@ -46,6 +48,9 @@ before stays on the disk, and "imgctl rollback" needs no network to go back to i
 
 A bundle is for several kinds of machines: the family of this one is what its
 /etc/os-release says, and its role is for --role, or IMGCTL_ROLE, to say.
+
+Where the policy asks for freshness, what this machine has seen of releases is kept in
+/var/lib/imgctl/seen.json: neither a release statement nor a bundle goes back behind it.
 
 A policy should name more than one source: a tag is decided by the first that
 answers, bytes and signatures may come from any.`,
@@ -63,18 +68,28 @@ answers, bytes and signatures may come from any.`,
 	cmd.Flags().StringVar(&c.is.Family, "family", "", "family of the machine's operating system: fcos, flatcar or debian (default: what its /etc/os-release says)")
 	cmd.Flags().StringVar(&c.is.Role, "role", "", "role of the machine: controller or worker")
 	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, "verify, print what would be installed, and change nothing")
+	cmd.Flags().BoolVar(&c.back, "allow-rollback", false, "install a bundle of an earlier release than the one that is installed (loosens a check)")
 	cmd.Flags().BoolVar(&c.on.unsafeOwners, "unsafe-owners", false, "give files to the caller instead of to their listed owners, to look at a bundle without being root")
 	return cmd
 }
 
 func (c *pullCmd) run(ctx context.Context) error {
 	p := c.printer()
+	seenFile := filepath.Join(c.on.root, nodeSeenFile)
+	seen, err := loadSeen(seenFile)
+	if err != nil {
+		return err
+	}
+	c.accept.seen = seen.statements()
 	in, err := c.inspect(ctx, c.registries(), c.accept, c.ref)
 	if err != nil {
 		return err
 	}
 	if in.Err != nil {
 		return hint(in.Err, "imgctl verify %s shows what each source says", c.ref)
+	}
+	if err := seen.mayInstall(in.Verified, c.back); err != nil {
+		return err
 	}
 	store := c.store(c.on)
 	if store.Machine, err = c.machine(); err != nil {
@@ -89,6 +104,10 @@ func (c *pullCmd) run(ctx context.Context) error {
 	}
 	generation, err := store.Install(ctx, in.Verified)
 	if err != nil {
+		return err
+	}
+	seen.note(in.Verified, true)
+	if err := seen.save(seenFile); err != nil {
 		return err
 	}
 	p.line("pull", "%s  generation %d  %d files from %s", c.ref, generation.ID, len(generation.Bundle.Files), generation.Source)

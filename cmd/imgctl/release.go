@@ -21,6 +21,7 @@ type releaseCmd struct {
 	dryRun    bool
 	heal      bool
 	overwrite string // why
+	revoke    []string
 }
 
 func newRelease(a *app) *cobra.Command {
@@ -42,11 +43,17 @@ that would give those tags to something else is refused until that is finished.
 that has it and passes the policy; every blob is asked for. Nothing is built or fetched
 from upstream. The key is needed only because signatures under tags name a repository.
 
+Every repository also gets a signed statement about the release, under the tag
+imgctl-release: its number, until when it counts, every digest, what of earlier
+releases may still be used, and what --revoke has taken back, for ever. Policies that
+ask for freshness believe it.
+
 stdout is repository@digest, one a line; everything else is on stderr. The digests,
 their tags and destinations are recorded in release.lock.json.`,
 		Example: `  imgctl release --dry-run
   IMGCTL_KEY_PASSWORD=… imgctl release
   imgctl release --heal
+  imgctl release --revoke sha256:…
   imgctl release --file release.yaml --json`,
 		Args: exactArgs(0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return wrap("release", c.run(cmd.Context())) },
@@ -56,6 +63,7 @@ their tags and destinations are recorded in release.lock.json.`,
 	f.BoolVar(&c.dryRun, "dry-run", false, "print the plan and change nothing")
 	f.BoolVar(&c.heal, "heal", false, "finish what release.lock.json says is pending or lagging; build nothing")
 	f.StringVar(&c.overwrite, "overwrite", "", "move released tags that point at something else, for this `reason`, which is recorded (loosens a check)")
+	f.StringArrayVar(&c.revoke, "revoke", nil, "`digest` of a release that must not be used any more; it stays revoked (repeatable)")
 	c.from.register(f)
 	return cmd
 }
@@ -117,21 +125,32 @@ func (c *releaseCmd) publish(ctx context.Context, r *release, reg *oci.Client, p
 	if err := lock.mayFollow(path, c.overwrite); err != nil {
 		return err
 	}
+	var err error
+	if lock.Statement, err = c.makeStatement(ctx, r, reg, products, path); err != nil {
+		return err
+	}
 	t := oci.Transaction{Quorum: r.file.Quorum, Commit: func(context.Context) error { return lock.save(path) }}
+	if t.Parts, err = lock.Statement.consignments(r); err != nil {
+		return err
+	}
+	before := len(t.Parts)
 	for i, pr := range products {
 		pr.to = lock.Artifacts[i].recall(pr.to)
 		t.Parts = append(t.Parts, pr.consignment(r, c.overwrite, c.now))
 	}
 	receipts, err := reg.PublishAll(ctx, t)
 	p := c.printer()
-	for i := range receipts {
-		products[i].receipts = receipts[i]
+	for i := range products[:max(0, len(receipts)-before)] {
+		products[i].receipts = receipts[before+i]
 		c.printSteps(products[i], p)
 	}
 	if err != nil {
 		return hintChanged(err)
 	}
-	lock.settle(receipts)
+	if s := lock.Statement; s != nil {
+		p.line("state", "release statement %d  until %s  %d revoked", s.Sequence, s.Expires.Format(time.DateOnly), len(s.Revoked))
+	}
+	lock.settle(receipts[before:])
 	if err := lock.save(path); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/imgctl/imgctl/internal/strict"
 	"github.com/imgctl/imgctl/pkg/build"
@@ -25,6 +26,7 @@ type releaseFile struct {
 	Signers       []signerFile         `yaml:"signers"`
 	Formats       []string             `yaml:"formats"` // absent: bundle and legacy
 	Policy        string               `yaml:"policy"`
+	Validity      string               `yaml:"validity"` // of the release statement, from when it is issued; absent: 90 days; "none": no statement
 }
 
 type releaseDestination struct {
@@ -44,6 +46,8 @@ type release struct {
 	signers []sign.Signer // none in a dry run: a plan needs no password
 	formats signFormats
 	to      []oci.Destination
+
+	validity time.Duration // of the release statement; 0: none is made
 }
 
 // loadRelease reads everything before anything is done, so that a mistake in
@@ -72,6 +76,9 @@ func (a *app) loadRelease(ctx context.Context, path string, withKeys bool) (*rel
 		r.bundles = append(r.bundles, b)
 	}
 	if r.policy, err = verify.LoadPolicy(r.path(r.file.Policy)); err != nil {
+		return nil, err
+	}
+	if r.validity, err = r.file.validity(path); err != nil {
 		return nil, err
 	}
 	for _, d := range r.file.Destinations {
@@ -143,6 +150,21 @@ func (f *releaseFile) check(path string) error {
 		}
 	}
 	return nil
+}
+
+// validity is how long a release statement counts; 0: none is made.
+func (f *releaseFile) validity(path string) (time.Duration, error) {
+	switch f.Validity {
+	case "":
+		return defaultValidity, nil
+	case noStatement:
+		return 0, nil
+	}
+	d, err := time.ParseDuration(f.Validity)
+	if err != nil || d < time.Hour {
+		return 0, &strict.Error{File: path, Msg: fmt.Sprintf("validity: got %q, want an hour or more, such as 720h, or %s", f.Validity, noStatement)}
+	}
+	return d, nil
 }
 
 // path resolves a path of the release file.

@@ -39,11 +39,36 @@ func (c *releaseCmd) runHeal(ctx context.Context, began time.Time) error {
 			return err
 		}
 	}
+	said, err := lock.healStatement(ctx, reg)
+	if err != nil {
+		return err
+	}
+	receipts = append(receipts, said)
 	c.printer().line("done", "in %s", tookText(c.now().Sub(began)))
 	if err := c.printReleased(lock); err != nil {
 		return err
 	}
 	return reported(r.stands(lock, lagging(receipts)))
+}
+
+// healStatement brings the release statement to every repository that lacks it.
+func (l *releaseLock) healStatement(ctx context.Context, reg *oci.Client) ([]oci.Receipt, error) {
+	if l.Statement == nil {
+		return nil, nil
+	}
+	var to []oci.Destination
+	for _, a := range l.Artifacts {
+		for _, d := range a.Destinations {
+			if !slices.ContainsFunc(to, func(o oci.Destination) bool { return o.Repository == d.Repository }) {
+				to = append(to, oci.Destination{Repository: d.Repository, BestEffort: true})
+			}
+		}
+	}
+	part, err := l.Statement.consignment(to)
+	if err != nil {
+		return nil, err
+	}
+	return reg.Publish(ctx, part.Release, to...)
 }
 
 // stands returns what is wrong with a healed release: when it stands, what lags

@@ -34,6 +34,7 @@ type releaseLock struct {
 	strict.Header
 	Overwrite string           `json:"overwrite,omitempty"` // why tags were moved that pointed elsewhere
 	Artifacts []lockedArtifact `json:"artifacts"`           // the images first, then the bundles
+	Statement *lockedStatement `json:"statement,omitempty"` // what was said of them; absent in locks of before there was one
 }
 
 type lockedArtifact struct {

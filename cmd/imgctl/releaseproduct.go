@@ -281,7 +281,7 @@ func (pr *product) check(policy *verify.Policy, now func() time.Time) func(conte
 // says under which name the policy knows the repository.
 func readBack(v *verify.Verifier, nameOf func(repository string) string) func(context.Context, *oci.Repository, v1.Hash) error {
 	return func(ctx context.Context, from *oci.Repository, h v1.Hash) error {
-		_, err := v.Verify(ctx, verify.Subject{Repository: nameOf(from.String()), Digest: h}, from)
+		_, err := v.VerifyContent(ctx, verify.Subject{Repository: nameOf(from.String()), Digest: h}, from)
 		return err
 	}
 }

@@ -79,6 +79,7 @@ func TestScripts(t *testing.T) {
 			"project":    writeProject,
 			"fails":      failsWith,
 			"steal":      moveTag,
+			"digest":     setDigest,
 			"stall":      stallAt,
 			"reached":    awaitStall,
 			"heal":       healRegistry,
@@ -242,6 +243,12 @@ func moveTag(ts *testscript.TestScript, _ bool, args []string) {
 	if done.StatusCode != http.StatusCreated {
 		ts.Fatalf("move %s: %s", args[2], done.Status)
 	}
+}
+
+// setDigest is "digest NAME FILE": $NAME is the digest of the reference in FILE.
+func setDigest(ts *testscript.TestScript, _ bool, args []string) {
+	_, digest, _ := strings.Cut(strings.TrimSpace(ts.ReadFile(args[1])), "@")
+	ts.Setenv(args[0], digest)
 }
 
 // countWrites is "writes NAME N": the registry has seen N writing requests ("any" number) since the last such line.

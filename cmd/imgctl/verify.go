@@ -17,6 +17,7 @@ type verifyCmd struct {
 	annotations string
 	override    string // directory
 	allSources  bool
+	seen        string // file
 	refs        []string
 }
 
@@ -51,6 +52,7 @@ summary.`,
 	c.accept.register(cmd.Flags())
 	cmd.Flags().BoolVar(&c.allSources, "all-sources", false, "compare index, children, referrers, signatures and tag at all sources, and say what repairs them")
 	cmd.Flags().StringVar(&c.override, "override", "", "`directory` that is written, with what moves a machine to where the references were verified")
+	cmd.Flags().StringVar(&c.seen, "seen", "", "`file` that keeps the newest release statement seen of each repository, so that none goes back; for policies that ask for freshness")
 	cmd.Flags().StringVar(&c.annotations, "annotations", "auto", "auto, github or none: lines that a CI shows beside the run")
 	a.registerOutput(cmd.Flags(), "yaml", "sarif", "junit")
 	return cmd
@@ -58,6 +60,10 @@ summary.`,
 
 func (c *verifyCmd) run(ctx context.Context) error {
 	if err := errors.Join(checkAnnotations(c.annotations), checkOverride(c.override)); err != nil {
+		return err
+	}
+	seen, err := c.loadSeen()
+	if err != nil {
 		return err
 	}
 	reg := c.registries()
@@ -74,7 +80,7 @@ func (c *verifyCmd) run(ctx context.Context) error {
 		}
 		results, errs = append(results, a), append(errs, in.Err, a.differs())
 	}
-	if err := errors.Join(c.print(results), c.tellGitHub(found), c.writeOverride(ctx, v, found)); err != nil {
+	if err := errors.Join(c.print(results), c.tellGitHub(found), c.writeOverride(ctx, v, found), c.keepSeen(seen, found)); err != nil {
 		return err
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -146,7 +146,7 @@ func resolve(ctx context.Context, from *oci.Repository, src oci.Reference) (v1.H
 func (p *Plan) survey(ctx context.Context, reg *oci.Client, v *verify.Verifier, from *oci.Repository, targets []oci.Reference) error {
 	// The rule is that of the source's name; the bytes are those of the mirror.
 	check := func(ctx context.Context, to *oci.Repository, h v1.Hash) error {
-		_, err := v.Verify(ctx, verify.Subject{Repository: p.Source, Digest: h}, to)
+		_, err := v.VerifyContent(ctx, verify.Subject{Repository: p.Source, Digest: h}, to)
 		return err
 	}
 	var repos []*oci.Repository

@@ -357,7 +357,7 @@ func (l *loader) referrer(ctx context.Context, subject, h v1.Hash) ([][]*parcel,
 // legacyTag reads what a signature tag points at, if there is one.
 func (l *loader) legacyTag(ctx context.Context, tag string, into map[string]*parcel) error {
 	l.slots <- struct{}{}
-	m, err := l.src.tagged(ctx, tag)
+	m, err := l.src.Tagged(ctx, tag)
 	<-l.slots
 	if NotFound(err) {
 		return nil

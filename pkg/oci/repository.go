@@ -80,8 +80,12 @@ func (r *Repository) Manifest(ctx context.Context, h v1.Hash) (*Manifest, error)
 	return r.parse(doc, h.String())
 }
 
-// tagged reads the manifest that a tag points at.
-func (r *Repository) tagged(ctx context.Context, tag string) (*Manifest, error) {
+// Tagged reads the manifest that a tag points at, in one request. Its digest is
+// that of what came: a tag is bound to nothing.
+func (r *Repository) Tagged(ctx context.Context, tag string) (*Manifest, error) {
+	if !tagPattern.MatchString(tag) {
+		return nil, fmt.Errorf("get manifest of %s: tag: got %q, want letters, digits and ._- (at most 128)", r, clip(tag))
+	}
 	doc, err := r.back.manifest(ctx, tag)
 	if err != nil {
 		return nil, err
@@ -167,7 +171,7 @@ func (r *Repository) listings(ctx context.Context, h v1.Hash) (*listings, error)
 
 // fallback reads the fallback tag of h. None is an empty list.
 func (r *Repository) fallback(ctx context.Context, h v1.Hash) ([]v1.Descriptor, error) {
-	m, err := r.tagged(ctx, fallbackTag(h))
+	m, err := r.Tagged(ctx, fallbackTag(h))
 	if NotFound(err) {
 		return nil, nil
 	}

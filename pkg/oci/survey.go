@@ -118,7 +118,7 @@ func (s *survey) askTag(ctx context.Context, t tagging) error {
 
 // isSigned reports whether the legacy tag has all signatures of p.
 func (d *delivery) isSigned(ctx context.Context, tag string, p *parcel) (bool, error) {
-	old, err := d.repo.tagged(ctx, tag)
+	old, err := d.repo.Tagged(ctx, tag)
 	if NotFound(err) {
 		return false, nil
 	}

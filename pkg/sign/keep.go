@@ -213,7 +213,7 @@ func aboutOf(c Content) (v1.Hash, error) {
 	switch c := c.(type) {
 	case Statement:
 		err = json.Unmarshal(c, &doc)
-		if err == nil && len(doc.Subject) == 1 {
+		if err == nil && len(doc.Subject) > 0 {
 			return v1.Hash{Algorithm: "sha256", Hex: doc.Subject[0].Digest["sha256"]}, nil
 		}
 	case Payload:

@@ -87,6 +87,9 @@ func (r *Rule) demands(repository string, now time.Time) []string {
 	if r.minVersion != "" {
 		list = append(list, "version: "+r.minVersion+" or later")
 	}
+	if r.freshness != nil {
+		list = append(list, "a release statement that names it, "+r.freshness.String())
+	}
 	return list
 }
 

@@ -98,7 +98,14 @@ func (v *Verifier) Inspect(ctx context.Context, ref oci.Reference) (*Inspection,
 		return nil, fmt.Errorf("inspect %s: %w", ref, err)
 	}
 	rows := make([]row, len(sources))
+	var latest *news
 	var g errgroup.Group
+	if rule.freshness != nil {
+		g.Go(func() error {
+			latest = v.news(ctx, rule, ref.Repository, sources)
+			return nil
+		})
+	}
 	for i, s := range sources {
 		g.Go(func() error {
 			rows[i] = v.inspectOne(ctx, ref, s)
@@ -110,6 +117,11 @@ func (v *Verifier) Inspect(ctx context.Context, ref oci.Reference) (*Inspection,
 		return nil, fmt.Errorf("inspect %s: %w", ref, context.Cause(ctx))
 	}
 	v.combine(ctx, ref, rows)
+	if latest != nil {
+		for i := range rows {
+			rows[i].settle(latest, rule, v.now())
+		}
+	}
 	return conclude(ref, rows), nil
 }
 
@@ -146,7 +158,7 @@ func (v *Verifier) inspectOne(ctx context.Context, ref oci.Reference, source *oc
 	r.digest, r.err = v.look(ctx, ref, source)
 	r.took = v.now().Sub(began)
 	if r.err == nil {
-		r.verified, r.err = v.Verify(ctx, Subject{ref.Repository, r.digest}, source)
+		r.verified, r.err = v.VerifyContent(ctx, Subject{ref.Repository, r.digest}, source)
 	}
 	if classify(r.err) == unknown {
 		v.dead.remember(source, r.err)
@@ -202,7 +214,7 @@ func (v *Verifier) combine(ctx context.Context, ref oci.Reference, rows []row) {
 		}
 		tried[r.digest] = true
 		ctx, cancel := withBudget(ctx, v.budget())
-		whole, err := v.Verify(ctx, Subject{ref.Repository, r.digest}, inOrder(rows, i)...)
+		whole, err := v.VerifyContent(ctx, Subject{ref.Repository, r.digest}, inOrder(rows, i)...)
 		cancel()
 		if err != nil {
 			continue

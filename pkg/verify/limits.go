@@ -25,6 +25,7 @@ const (
 const (
 	predicateSignature  = "https://sigstore.dev/cosign/sign/v1"
 	predicateProvenance = "https://slsa.dev/provenance/v1"
+	predicateRelease    = "https://imgctl.dev/release/v1" // of a [ReleaseStatement]
 
 	statementMediaType    = "application/vnd.in-toto+json"
 	statementType         = "https://in-toto.io/Statement/v1"

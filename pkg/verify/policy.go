@@ -31,6 +31,7 @@ type Rule struct {
 	attestations []requirement
 	format       string // of signatures: "bundle" or "legacy"; "" is either
 	minVersion   string // that content must have; "" is any
+	freshness    *freshness
 }
 
 // LoadPolicy reads the policy file at path and the key files that it names,

@@ -32,11 +32,15 @@ type (
 		Signers      signersFile       `yaml:"signers"`
 		Attestations []attestationFile `yaml:"attestations"`
 		MinVersion   string            `yaml:"minVersion"`
+		Freshness    *freshnessFile    `yaml:"freshness"` // absent: no release statement is asked for
 	}
 	signersFile struct {
 		Threshold *int         `yaml:"threshold"` // absent: 1
 		Any       []signerFile `yaml:"any"`
 		Format    string       `yaml:"format"` // absent: bundle and legacy
+	}
+	freshnessFile struct {
+		MaxAge string `yaml:"maxAge"` // absent: what the statement itself says
 	}
 	signerFile struct {
 		Key     *keyFile     `yaml:"key"`
@@ -143,6 +147,18 @@ func (r *policyReader) limits(rule *Rule, f *ruleFile, at string) error {
 	if f.MinVersion != "" && !semver.IsValid(rule.minVersion) {
 		return r.errorf(at+".minVersion", "minVersion: got %q, want a version such as v1.34.0", f.MinVersion)
 	}
+	if f.Freshness == nil {
+		return nil
+	}
+	rule.freshness = &freshness{}
+	if f.Freshness.MaxAge == "" {
+		return nil
+	}
+	age, err := time.ParseDuration(f.Freshness.MaxAge)
+	if err != nil || age < time.Hour {
+		return r.errorf(at+".freshness.maxAge", "maxAge: got %q, want an hour or more, such as 720h", f.Freshness.MaxAge)
+	}
+	rule.freshness.maxAge = age
 	return nil
 }
 

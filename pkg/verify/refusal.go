@@ -21,10 +21,15 @@ const (
 	Unsigned           Reason = "unsigned"            // nobody has signed it
 	WrongSigner        Reason = "wrong-signer"        // signed, but by nobody who counts
 	Expired            Reason = "expired"             // signed by a key of the policy whose time is over, or has not come
-	RolledBack         Reason = "rolled-back"         // signed, and older than the policy allows
+	RolledBack         Reason = "rolled-back"         // signed, and older than the policy allows, or than what was seen
 	Malformed          Reason = "malformed"           // there are signatures, of which none can be read
 	TooFewSigners      Reason = "too-few-signers"     // some who count have signed, fewer than the threshold
 	MissingAttestation Reason = "missing-attestation" // a required attestation is not there or does not count
+	NoStatement        Reason = "no-statement"        // the policy asks for a release statement, and no source has one that counts
+	Stale              Reason = "stale"               // the newest release statement is past its expiry, or too old
+	FastForward        Reason = "fast-forward"        // the release statement is from the future, or too far ahead of what was seen
+	Mixed              Reason = "mixed"               // signed, and of no release that the newest statement names
+	Revoked            Reason = "revoked"             // the newest release statement says that it must not be used any more
 )
 
 // Subject is what is to be verified.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/imgctl/imgctl/pkg/oci"
 )
@@ -46,6 +47,11 @@ var reasonText = map[Reason]string{
 	Malformed:          "no signature can be read",
 	TooFewSigners:      "too few of those whom the policy names have signed it",
 	MissingAttestation: "an attestation that the policy asks for is missing",
+	NoStatement:        "no statement says which releases are current",
+	Stale:              "what says which releases are current is too old: somebody may be holding back the new",
+	FastForward:        "what says which releases are current is from the future",
+	Mixed:              "it is of no release that is current",
+	Revoked:            "whoever released it has revoked it",
 }
 
 const unaffected = "Running nodes keep working: their images are local."
@@ -76,7 +82,13 @@ func (in *Inspection) next(ref oci.Reference) string {
 		return "Compare this machine's clock with another; if it is right, a release with a key that counts is needed."
 	case RolledBack:
 		return "Somebody may have put an old release in the place of a new one: ask for the version that the policy allows."
-	case MissingAttestation:
+	case Stale:
+		return "Compare this machine's clock with another; if it is right, ask the publisher for a new statement (imgctl release), and why the sources have none."
+	case FastForward:
+		return "Compare this machine's clock with another; if it is right, somebody may hold a key of the publisher: ask."
+	case Revoked:
+		return "Use a later release, and replace this one where it runs."
+	case NoStatement, MissingAttestation:
 		return "Ask the publisher for what is missing; the copy may be older than the policy, or not whole."
 	}
 	return fmt.Sprintf("Compare the digest with release.lock.json, and ask the publisher whether %s was released.", ref)
@@ -147,6 +159,9 @@ func (r *Report) summary() string {
 	}
 	if attestations > 0 {
 		words = append(words, count(attestations, "attestation"))
+	}
+	if r.Release != nil {
+		words = append(words, fmt.Sprintf("current by release statement %d until %s", r.Release.Sequence, r.Release.Expires.UTC().Format(time.DateOnly)))
 	}
 	return strings.Join(words, ", ")
 }

@@ -24,6 +24,7 @@ type Verified struct {
 	report   Report
 	blobs    map[v1.Hash]v1.Descriptor // what the manifests name
 	attested map[v1.Hash][]Attestation // by manifest
+	release  *ReleaseStatement         // that names it; nil: the rule asks for none
 }
 
 // Attestation is what is said about a manifest beyond that it may be used.
@@ -37,10 +38,11 @@ type Report struct {
 	Repository string       `json:"repository"` // that the rule was looked up by
 	Digest     string       `json:"digest"`
 	Rule       string       `json:"rule"`
-	Signers    []string     `json:"signers"`         // who signed the subject: the keys' names in the policy
-	Parts      []PartReport `json:"parts"`           // the subject first, then what it names
-	Notes      []string     `json:"notes,omitempty"` // what did not count, and why
-	Sources    []string     `json:"sources"`         // that have answered, in the order in which they are asked
+	Signers    []string     `json:"signers"`           // who signed the subject: the keys' names in the policy
+	Parts      []PartReport `json:"parts"`             // the subject first, then what it names
+	Notes      []string     `json:"notes,omitempty"`   // what did not count, and why
+	Release    *Current     `json:"release,omitempty"` // where the policy asks for a release statement
+	Sources    []string     `json:"sources"`           // that have answered, in the order in which they are asked
 }
 
 // PartReport says who vouched for one manifest.
@@ -98,6 +100,10 @@ func (v *Verified) Attestations(h v1.Hash) []Attestation {
 	}
 	return all
 }
+
+// Release returns the newest release statement, which names the content; nil
+// where the policy asks for none. It is not to be changed.
+func (v *Verified) Release() *ReleaseStatement { return v.release }
 
 // Report returns what was found.
 func (v *Verified) Report() Report { return v.report }

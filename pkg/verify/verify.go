@@ -16,6 +16,10 @@ type Verifier struct {
 	Now      func() time.Time // nil: the machine's clock; decides which keys count
 	Budget   time.Duration    // of [Verifier.Inspect] for one source, of which half for its first word; 0: 20 s
 
+	// Seen is, by repository, the highest sequence of a [ReleaseStatement] that
+	// this machine has seen, where rules ask for one: none goes back behind it.
+	Seen map[string]int64
+
 	dead graveyard // what [Verifier.Inspect] need not ask again
 }
 
@@ -31,6 +35,27 @@ type Verifier struct {
 // Retrying a request is the business of package oci; a source that could not
 // be asked once is not asked again in the same verification.
 func (v *Verifier) Verify(ctx context.Context, s Subject, from ...*oci.Repository) (*Verified, error) {
+	verified, err := v.VerifyContent(ctx, s, from...)
+	if err != nil {
+		return nil, err
+	}
+	rule, _ := v.Policy.Rule(s.Repository) // there is one: the content was verified under it
+	if rule.freshness == nil {
+		return verified, nil
+	}
+	if from, err = v.open(rule, s.Repository, from); err != nil {
+		return nil, fmt.Errorf("verify %s: %w", s, err)
+	}
+	if err := v.news(ctx, rule, s.Repository, from).settle(rule, verified, v.now()); err != nil {
+		return nil, err
+	}
+	return verified, nil
+}
+
+// VerifyContent decides as [Verifier.Verify] does about everything but freshness:
+// for whoever reads a copy back before any tag points at it. What the newest
+// release statement says of the content, a copy cannot know.
+func (v *Verifier) VerifyContent(ctx context.Context, s Subject, from ...*oci.Repository) (*Verified, error) {
 	// 1. The first rule that names the repository decides.
 	rule, ok := v.Policy.Rule(s.Repository)
 	if !ok {

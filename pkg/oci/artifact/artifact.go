@@ -29,6 +29,7 @@ type Content struct {
 	MediaType   string
 	Annotations map[string]string
 	Body        []byte
+	Inline      bool // also in the manifest, as the descriptor's data: one request reads both
 }
 
 // Artifact describes an artifact manifest.
@@ -142,7 +143,7 @@ func newBlob(c Content) blob {
 		Digest:      digestOf(c.Body),
 		Annotations: c.Annotations,
 	}}
-	if c.MediaType == EmptyMediaType {
+	if c.Inline || c.MediaType == EmptyMediaType {
 		b.desc.Data = b.body
 	}
 	return b
