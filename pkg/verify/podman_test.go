@@ -2,10 +2,12 @@ package verify
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 
 	"github.com/imgctl/imgctl/internal/imgtest"
 	"github.com/imgctl/imgctl/pkg/oci"
+	"github.com/imgctl/imgctl/pkg/sign"
 )
 
 // What podman would find is the name in the older signatures of the manifests.
@@ -80,6 +82,43 @@ func TestKeysOfARuleAreNeverWiderThanTheRule(t *testing.T) {
 		keys, all, err := r.Keys(noon)
 		if (err == nil) != (tt.want > 0) || err == nil && (len(keys) != tt.want || all != tt.all || !bytes.Equal(keys[0], k.PublicPEM())) {
 			t.Errorf("%s: got %d keys, all %v, %v", tt.signers, len(keys), all, err)
+		}
+	}
+}
+
+// legacySigned pushes an unsigned image and an image of signatures by the signers, in order.
+func legacySigned(t *testing.T, repository string, by ...sign.Signer) Subject {
+	t.Helper()
+	d, s := unsignedImage(t, repository)
+	img, err := sign.Legacy(t.Context(), "quay.io/x/y", d.Digest, by...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pushTag(t, repository, sign.LegacyTag(d.Digest), img)
+	return s
+}
+
+// S07: the same payload, signed by somebody else at the source before, hides nothing.
+func TestS07SamePayloadBySomebodyElseHidesNothing(t *testing.T) {
+	k, mallory, a, b := imgtest.SigningKey(t), imgtest.SigningKey(t), newRegistry(t), newRegistry(t)
+	s := legacySigned(t, a, mallory)
+	legacySigned(t, b, k)
+	if _, err := newWorld(t, trusting(t, []string{a, b}, k)).Verify(t.Context(), s); err != nil {
+		t.Error(err)
+	}
+	_, err := newWorld(t, trusting(t, []string{a}, k)).Verify(t.Context(), s)
+	refused(t, err, WrongSigner)
+}
+
+// S07, S21: of many signatures so many are examined, and no more.
+func TestS21SignaturesBeyondTheBoundAreNotExamined(t *testing.T) {
+	k, mallory := imgtest.SigningKey(t), imgtest.SigningKey(t)
+	for bad, good := range map[int]bool{maxLayers - 1: true, maxLayers: false} {
+		a := newRegistry(t)
+		s := legacySigned(t, a, append(slices.Repeat([]sign.Signer{mallory}, bad), k)...)
+		_, err := newWorld(t, trusting(t, []string{a}, k)).Verify(t.Context(), s)
+		if (err == nil) != good {
+			t.Errorf("after %d others: got %v", bad, err)
 		}
 	}
 }
