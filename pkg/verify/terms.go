@@ -21,6 +21,7 @@ type Terms struct {
 	Attestations []AttestationTerms
 	Format       string // "bundle" or "legacy"; "" is either
 	MinVersion   string // "" is any
+	Freshness    bool   // a release statement must name it
 }
 
 // NameTerms are a repository, or all that are directly below a path.
@@ -72,7 +73,7 @@ type AttestationTerms struct {
 func (p *Policy) Terms() ([]Terms, error) {
 	list := make([]Terms, 0, len(p.rules))
 	for _, r := range p.rules {
-		t := Terms{Rule: r.name, Repositories: nameTerms(r.repositories), Sources: nameTerms(r.sources), Threshold: r.threshold, Format: r.format, MinVersion: r.minVersion}
+		t := Terms{Rule: r.name, Repositories: nameTerms(r.repositories), Sources: nameTerms(r.sources), Threshold: r.threshold, Format: r.format, MinVersion: r.minVersion, Freshness: r.freshness != nil}
 		for _, k := range r.keys {
 			der, err := x509.MarshalPKIXPublicKey(k.public)
 			if err != nil {

@@ -150,6 +150,9 @@ func (c *conversion) rule(t verify.Terms, now time.Time) *rule {
 	if t.MinVersion != "" {
 		c.weaker(r, "version", "versions before %s are accepted", t.MinVersion)
 	}
+	if t.Freshness {
+		c.weaker(r, "freshness", "what is revoked, or of no current release, is accepted")
+	}
 	return r
 }
 

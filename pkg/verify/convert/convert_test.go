@@ -126,12 +126,12 @@ func TestS16OnlyKeysThatCountAreConverted(t *testing.T) {
 // nothing that a target lacks gives up less.
 func TestWeakerIsNamed(t *testing.T) {
 	for to, want := range map[string]string{
-		"podman":            "attestations below format parts version window",
-		"policy-controller": "parts provenance version window",
-		"kyverno":           "below default format parts provenance version window",
-		"talos":             "attestations below parts threshold version window",
-		"flux":              "attestations default format parts threshold version window",
-		"gh":                "parts provenance threshold version window",
+		"podman":            "attestations below format freshness parts version window",
+		"policy-controller": "freshness parts provenance version window",
+		"kyverno":           "below default format freshness parts provenance version window",
+		"talos":             "attestations below freshness parts threshold version window",
+		"flux":              "attestations default format freshness parts threshold version window",
+		"gh":                "freshness parts provenance threshold version window",
 	} {
 		r, err := convert.Convert(load(t), to, now)
 		if err != nil {
