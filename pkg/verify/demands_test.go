@@ -318,3 +318,22 @@ func FuzzCases(f *testing.F) {
 		}
 	})
 }
+
+// S08: an attestation counts when as many signers vouch for it as for the content.
+func TestS08AttestationNeedsTheThresholdToo(t *testing.T) {
+	k, l, a := imgtest.SigningKey(t), imgtest.SigningKey(t), newRegistry(t)
+	index := imgtest.SmallIndex(t, "kubelet")
+	h := imgtest.Release{Repository: a, Content: index, Signers: signers(k, l)}.Push(t)
+	p, err := policyOf(t, k, l, "rules:\n- repositories: ["+a+"]\n  signers: {threshold: 2, any: [{key: {file: k.pub}}, {key: {file: l.pub}}]}\n  attestations: [{type: "+attest.PredicateSPDX+"}]\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, p)
+	attach(t, a, k, describe(t, index), attest.PredicateSPDX, "{}")
+	_, err = w.Verify(t.Context(), Subject{a, h})
+	refused(t, err, MissingAttestation)
+	attach(t, a, l, describe(t, index), attest.PredicateSPDX, "{}")
+	if _, err := w.Verify(t.Context(), Subject{a, h}); err != nil {
+		t.Error(err)
+	}
+}
