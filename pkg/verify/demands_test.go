@@ -44,6 +44,9 @@ func TestS04PatternOfSubjectsIsAnchored(t *testing.T) {
 			t.Errorf("%q matches", subject)
 		}
 	}
+	if who, err := newPattern(`https://github\.com/[^/]+/x`, issuer, trust); err != nil || !who.is("https://github.com/a/x") || who.is("https://github.com/a\nb/x") {
+		t.Errorf("a class of characters is of one line: got %v", err)
+	}
 	for expression, want := range map[string]string{
 		`https://github.com/dghubble/.*`: `a . alone matches any character`,
 		`.`:                              `a . alone`,
@@ -62,6 +65,9 @@ func TestS04PatternOfSubjectsIsAnchored(t *testing.T) {
 	}
 	if _, err := newPattern(`https://github\.com/.+`, "", trust); err == nil {
 		t.Error("a pattern without issuer is one")
+	}
+	if _, err := newPattern(`https://github\.com/.+`, "https://*.test", trust); err == nil {
+		t.Error("an issuer with a star is one")
 	}
 }
 

@@ -93,6 +93,7 @@ func TestS13S14KeylessBundleThatIsNotWholeIsRefused(t *testing.T) {
 	other := bundleOf(t, w.signer(releaser, 1), statementAbout(hash("b"), predicateSignature))
 	other2 := bundleOf(t, w.signer(releaser, 2), statementAbout(hash("b"), predicateSignature))
 	later := strings.Replace(string(whole[1]), `"integratedTime":"1`, `"integratedTime":"2`, 1)
+	withdrawn := strings.Replace(string(whole[2]), `"kind":"hashedrekord"`, `"kind":"dsse"`, 1)
 	for _, tt := range []struct {
 		name string
 		doc  []byte
@@ -108,6 +109,7 @@ func TestS13S14KeylessBundleThatIsNotWholeIsRefused(t *testing.T) {
 		{"S14 no entry, but a timestamp", edit(t, whole[2], entries, nil), "log"},
 		{"S14 time that the log did not sign", []byte(later), "log"},
 		{"S14 Rekor v2 and no timestamp", edit(t, whole[2], times, nil), "timestamp"},
+		{"S14 entry of a kind that was withdrawn", []byte(withdrawn), "which Rekor has withdrawn"},
 		{"S27 malformed certificate", edit(t, whole[1], cert, map[string]any{"rawBytes": "AAAA"}), "certificate"},
 		{"S27 no certificate", edit(t, whole[1], cert, map[string]any{}), "certificate"},
 		{"S27 entry that is none", edit(t, whole[1], entries, []any{map[string]any{}}), "parse bundle"},
