@@ -14,6 +14,7 @@ import (
 const (
 	minText    = 8  // bytes of text in a row within what was decoded
 	minCertain = 24 // bytes of text in a row that no chance gives
+	minVaried  = 4  // different bytes in a text
 	minBase64  = 14 // digits in a row
 	minHex     = 24
 	wrapped    = 40 // digits in a line from which on the next line may go on with them
@@ -275,12 +276,26 @@ func texts(data []byte) (all [][]byte) {
 		for end < len(data) && isText[data[end]] {
 			end++
 		}
-		if end-i >= minText {
+		if end-i >= minText && varied(data[i:end]) {
 			all = append(all, data[i:end])
 		}
 		i = end + 1
 	}
 	return all
+}
+
+// varied tells text from padding, such as digits that are all zero.
+func varied(text []byte) bool {
+	seen := make([]byte, 0, minVaried)
+	for _, b := range text {
+		if b == 0 || bytes.IndexByte(seen, b) >= 0 {
+			continue
+		}
+		if seen = append(seen, b); len(seen) == minVaried {
+			return true
+		}
+	}
+	return false
 }
 
 // inflated returns what is compressed with gzip.

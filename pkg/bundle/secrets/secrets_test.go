@@ -243,6 +243,9 @@ func TestWhatIsEncodedTooDeeplyIsAFinding(t *testing.T) {
 	if f := secrets.Find([]byte(bomb)); f == nil || !strings.Contains(f.What, "more encodings") {
 		t.Errorf("a bomb: got %v", f)
 	}
+	if f := secrets.Find([]byte(strings.Repeat("0", 9000) + strings.Repeat("30", 4000) + strings.Repeat("33", 4000))); f != nil {
+		t.Errorf("padding: got %v", f)
+	}
 	if f := secrets.Find([]byte(b64(b64("nothing that is a secret")))); f != nil {
 		t.Errorf("twice: got %v", f)
 	}
