@@ -73,6 +73,10 @@ fuzz: ## Every fuzz target for FUZZTIME (10s)
 		done; \
 	done
 
+.PHONY: mutants
+mutants: ## Does a test notice each way to break the verifier? (a quarter of an hour)
+	$(GO) run ./tools/mutants
+
 .PHONY: bench
 bench: ## Speed and memory
 	$(GO) test -run '^$$' -bench . -benchmem ./...
