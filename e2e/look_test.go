@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/sha256"
@@ -21,6 +22,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/imgctl/imgctl/pkg/verify"
 )
 
 // look lists the tags that a repository shows to its users. For each it asks,
@@ -47,7 +50,11 @@ func look(ctx context.Context, repo string, key *ecdsa.PublicKey) (signed int, u
 		if absent(err) {
 			continue // the registry lists a tag a moment before it answers for it
 		}
-		if err == nil {
+		switch {
+		case err != nil:
+		case tag == verify.StatementTag:
+			err = checkStatement(ctx, r, digest, key)
+		default:
 			err = checkSigned(ctx, r, digest, key)
 		}
 		if err != nil {
@@ -92,6 +99,38 @@ func checkSigned(ctx context.Context, r name.Repository, digest string, key *ecd
 		}
 	}
 	return fmt.Errorf("legacy signature: none of %d holds: %w", len(layers), err)
+}
+
+// checkStatement verifies the signature that a release statement brings in its
+// own manifest, with nothing but the standard library.
+func checkStatement(ctx context.Context, r name.Repository, digest string, key *ecdsa.PublicKey) error {
+	d, err := remote.Get(r.Digest(digest), remote.WithContext(ctx))
+	if err != nil {
+		return err
+	}
+	m, err := v1.ParseManifest(bytes.NewReader(d.Manifest))
+	if err != nil {
+		return err
+	}
+	if len(m.Layers) == 0 {
+		return errors.New("release statement: no signature in its manifest")
+	}
+	var bundle struct {
+		DSSE struct {
+			Payload     []byte
+			PayloadType string
+			Signatures  []struct{ Sig []byte }
+		} `json:"dsseEnvelope"`
+	}
+	if err := json.Unmarshal(m.Layers[0].Data, &bundle); err != nil {
+		return fmt.Errorf("release statement: %w", err)
+	}
+	e := bundle.DSSE
+	sum := sha256.Sum256(fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(e.PayloadType), e.PayloadType, len(e.Payload), e.Payload)) // its pre-authentication encoding
+	if len(e.Signatures) == 0 || !ecdsa.VerifyASN1(key, sum[:], e.Signatures[0].Sig) {
+		return errors.New("release statement: the key did not make its signature")
+	}
+	return nil
 }
 
 func checkPayload(l v1.Layer, signature, digest string, key *ecdsa.PublicKey) error {
