@@ -57,7 +57,7 @@ var exitCodes = []exitCode{
 	{exitOK, "ok", "everything that was asked for is done"},
 	{exitFailure, "failure", "something else went wrong: the disk is full, a file cannot be written"},
 	{exitUsage, "usage", "a flag, an argument or a configuration file is wrong; nothing was done"},
-	{exitDiffers, "differs", "two things that were compared differ, a lock is missing or no longer answers its spec, or a secret its cluster file"},
+	{exitDiffers, "differs", "two things that were compared differ, a lock is missing or no longer answers its spec, a secret its cluster file, or a converted policy would be weaker"},
 	{exitDenied, "denied", "a registry refuses the credentials, an API server to say what everybody may know, or no key given opens what is sealed"},
 	{exitNotFound, "not-found", "the place answered that it does not have it"},
 	{exitUnreachable, "unreachable", "nobody who could answer could be asked: an outage, not a verdict"},
