@@ -39,6 +39,32 @@ func TestSignedAsIsWhatPodmanWouldFind(t *testing.T) {
 	}
 }
 
+// A name that only some of the manifests are signed under does for none.
+func TestSignedAsIsANameOfEveryManifest(t *testing.T) {
+	k, a := imgtest.SigningKey(t), newRegistry(t)
+	h := imgtest.Release{Repository: a, Signers: signers(k)}.Push(t)
+	w := newWorld(t, trusting(t, []string{a}, k))
+	m, err := open(t, w, a).Manifest(t.Context(), h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ix, err := m.Index()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"", "quay.io/x/y"} { // the children are signed under another name, one after the other
+		child := ix.Manifests[len(ix.Manifests)-1-i].Digest
+		img, err := sign.Legacy(t.Context(), "quay.io/x/y", child, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pushTag(t, a, sign.LegacyTag(child), img)
+		if got, err := w.SignedAs(t.Context(), Subject{a, h}, open(t, w, a)); err != nil || got != want {
+			t.Errorf("with %d of %d under another name: got %q, %v, want %q", i+1, len(ix.Manifests), got, err, want)
+		}
+	}
+}
+
 // A payload names a repository in the spelling of its signer, without a tag.
 func TestNameInAPayload(t *testing.T) {
 	for in, want := range map[string]string{
