@@ -32,7 +32,7 @@ func runOnArm64(t *testing.T, variant string, commands []string) []vm.Result {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	start := time.Now()
-	results, err := (&vm.Machine{Kernel: kernel, Memory: 3072}).Run(ctx, initramfs, commands)
+	results, err := (&vm.Machine{Arch: "arm64", Kernel: kernel, Memory: 3072}).Run(ctx, initramfs, commands)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,8 +66,8 @@ func writeInitramfs(t *testing.T, digest string, files []vm.File) string {
 	return f.Name()
 }
 
-// kernelPackage is what Debian's package linux-image-cloud-arm64 depends on.
-var kernelPackage = regexp.MustCompile(`^linux-image-[0-9].*-cloud-arm64$`)
+// kernelPackage is what Debian's packages linux-image-cloud-amd64 and -arm64 depend on.
+var kernelPackage = regexp.MustCompile(`^linux-image-[0-9].*-cloud-`)
 
 // moduleNeeded picks the modules that the commands can ask for: all of them
 // would cost the emulated depmod a quarter of a minute.
@@ -109,14 +109,15 @@ func kernel(t *testing.T) (image string, modules []vm.File) {
 func fetchKernel(t *testing.T) string {
 	t.Helper()
 	return fetchDebian(t, "trixie", "arm64", func(ix *deb.Index) ([]deb.Package, error) {
-		p, err := newestKernel(ix)
+		p, err := newestKernel(ix, "arm64")
 		t.Logf("kernel %s %s", p.Name, p.Version)
 		return []deb.Package{p}, err
 	})[0]
 }
 
-func newestKernel(ix *deb.Index) (deb.Package, error) {
-	all, err := ix.Closure([]string{"linux-image-cloud-arm64"})
+func newestKernel(ix *deb.Index, arch string) (deb.Package, error) {
+	name := "linux-image-cloud-" + arch
+	all, err := ix.Closure([]string{name})
 	if err != nil {
 		return deb.Package{}, err
 	}
@@ -125,5 +126,5 @@ func newestKernel(ix *deb.Index) (deb.Package, error) {
 			return p, nil
 		}
 	}
-	return deb.Package{}, fmt.Errorf("linux-image-cloud-arm64 depends on no kernel among %d packages", len(all))
+	return deb.Package{}, fmt.Errorf("%s depends on no kernel among %d packages", name, len(all))
 }

@@ -1,10 +1,14 @@
-// Package vm runs the programs of an image for another processor on a kernel for
-// that processor, in an emulated machine without any device but a serial line.
+// Package vm runs programs on a kernel of their own, in an emulated machine
+// without any device but a serial line and, where one is given, a disk.
 //
 // Emulating single processes (qemu-user) is not enough for a kubelet's image: it
 // has no netfilter, so that iptables and conntrack fail there and work on a node.
-// The whole root file system becomes the initial RAM disk, see [Initramfs]: no
-// disk image, no mount and no privilege is needed.
+// The whole root file system can become the initial RAM disk, see [Initramfs]: no
+// disk image, no mount and no privilege is needed. Labels of SELinux need a disk,
+// since an initial RAM disk has no extended attributes.
+//
+// Every instruction is emulated, also those of this machine's own processor:
+// what /dev/kvm stands for is often no KVM that a common kernel boots on.
 package vm
 
 import (
@@ -12,6 +16,7 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,10 +25,22 @@ import (
 // consoleLimit is how many bytes of console output are kept.
 const consoleLimit = 16 << 20
 
-// Machine is an emulated arm64 machine.
+// Machine is an emulated machine.
 type Machine struct {
-	Kernel string // path of an uncompressed arm64 kernel image
-	Memory int    // MiB; the initial RAM disk needs twice its size
+	Arch   string   // "amd64" or "arm64"
+	Kernel string   // path of a kernel image: a bzImage, or an uncompressed one for arm64
+	Memory int      // MiB; the initial RAM disk needs twice its size
+	Disk   string   // path of a disk image, which does not change; "" for none
+	Append []string // more parameters for the kernel
+}
+
+// boards are what an [Machine.Arch] has for a program, for hardware and for a console.
+var boards = map[string]struct {
+	program, console string
+	hardware         []string
+}{
+	"amd64": {"qemu-system-x86_64", "ttyS0", []string{"-machine", "q35", "-cpu", "max"}},
+	"arm64": {"qemu-system-aarch64", "ttyAMA0", []string{"-machine", "virt", "-cpu", "cortex-a72"}},
 }
 
 // Result is how one command of the script given to [Script] ended.
@@ -38,10 +55,11 @@ type Result struct {
 // each of them. The machine is killed when ctx ends. When it stopped before the
 // last command was done, the error holds the end of the console's output.
 func (m *Machine) Run(ctx context.Context, initramfs string, commands []string) ([]Result, error) {
-	cmd := exec.CommandContext(ctx, "qemu-system-aarch64",
-		"-machine", "virt", "-cpu", "cortex-a72", "-smp", "2", "-m", strconv.Itoa(m.Memory), "-accel", "tcg,thread=multi",
-		"-nodefaults", "-display", "none", "-nic", "none", "-serial", "stdio", "-no-reboot",
-		"-kernel", m.Kernel, "-initrd", initramfs, "-append", "console=ttyAMA0 quiet loglevel=1 panic=-1 rdinit=/init")
+	board, ok := boards[m.Arch]
+	if !ok {
+		return nil, fmt.Errorf("run machine: got architecture %q, want amd64 or arm64", m.Arch)
+	}
+	cmd := exec.CommandContext(ctx, board.program, slices.Concat(board.hardware, m.options(board.console, initramfs))...)
 	var console limited
 	cmd.Stdout, cmd.Stderr = &console, &console
 	cmd.WaitDelay = 5 * time.Second
@@ -54,9 +72,21 @@ func (m *Machine) Run(ctx context.Context, initramfs string, commands []string) 
 		err = fmt.Errorf("it stopped during command %d of %d", len(results)+1, len(commands))
 	}
 	if err != nil {
-		return results, fmt.Errorf("run arm64 machine: %w\n%s", err, console.tail())
+		return results, fmt.Errorf("run %s machine: %w\n%s", m.Arch, err, console.tail())
 	}
 	return results, nil
+}
+
+// options are those that do not depend on the hardware.
+func (m *Machine) options(console, initramfs string) []string {
+	parameters := append([]string{"console=" + console, "quiet", "loglevel=1", "panic=-1", "rdinit=/init"}, m.Append...)
+	options := []string{"-smp", "2", "-m", strconv.Itoa(m.Memory), "-accel", "tcg,thread=multi",
+		"-nodefaults", "-display", "none", "-nic", "none", "-serial", "stdio", "-no-reboot",
+		"-kernel", m.Kernel, "-initrd", initramfs, "-append", strings.Join(parameters, " ")}
+	if m.Disk != "" {
+		options = append(options, "-drive", "if=virtio,format=raw,cache=unsafe,snapshot=on,file="+strings.ReplaceAll(m.Disk, ",", ",,"))
+	}
+	return options
 }
 
 // Script is an /init that runs the commands with the root file system's own
@@ -70,9 +100,9 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mount -t tmpfs tmpfs /run
-exec </dev/null >/dev/ttyAMA0 2>&1
+exec </dev/null >/dev/console 2>&1
 [ ! -x /usr/sbin/ip ] || ip link set lo up
-depmod -a
+[ ! -x /usr/sbin/depmod ] || depmod -a
 `)
 	b.Write(Commands(commands))
 	b.WriteString("sync\necho o >/proc/sysrq-trigger\nwhile :; do sleep 1; done\n")

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 func TestResultsAreWhatTheCommandsPrintedAndReturned(t *testing.T) {
 	commands := []string{"iptables --version", "false"}
 	playQemu(t, "[ 0.1] booting\r\n"+framed(0, "iptables v1.8.11 (nf_tables)\r\nsecond line\r\n", 0)+framed(1, "", 1)+"bye\r\n")
-	got, err := (&Machine{Kernel: "Image", Memory: 512}).Run(t.Context(), "initrd", commands)
+	got, err := (&Machine{Arch: "arm64", Kernel: "Image", Memory: 512}).Run(t.Context(), "initrd", commands)
 	want := []Result{
 		{Command: commands[0], Output: "iptables v1.8.11 (nf_tables)\nsecond line", Code: 0},
 		{Command: commands[1], Code: 1},
@@ -39,7 +39,7 @@ func TestResultsAreWhatTheCommandsPrintedAndReturned(t *testing.T) {
 
 func TestPanicIsAnErrorWithTheConsole(t *testing.T) {
 	playQemu(t, framed(0, "fine\r\n", 0)+"\r\n"+begin(1)+"\r\nKernel panic - not syncing\r\n")
-	got, err := (&Machine{}).Run(t.Context(), "initrd", []string{"a", "b", "c"})
+	got, err := (&Machine{Arch: "arm64"}).Run(t.Context(), "initrd", []string{"a", "b", "c"})
 	if err == nil || !strings.Contains(err.Error(), "command 2 of 3") || !strings.Contains(err.Error(), "Kernel panic") {
 		t.Errorf("got %v, want the command that did not end and the console", err)
 	}
@@ -53,15 +53,35 @@ func TestMachineEndsWithTheContext(t *testing.T) {
 	t.Setenv("VM_TEST_HANG", "1")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := (&Machine{}).Run(ctx, "initrd", []string{"a"}); !errors.Is(err, context.Canceled) {
+	if _, err := (&Machine{Arch: "arm64"}).Run(ctx, "initrd", []string{"a"}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want context canceled", err)
 	}
 }
 
 func TestMissingEmulatorIsAnError(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
-	if _, err := (&Machine{}).Run(t.Context(), "initrd", nil); !errors.Is(err, exec.ErrNotFound) {
+	if _, err := (&Machine{Arch: "arm64"}).Run(t.Context(), "initrd", nil); !errors.Is(err, exec.ErrNotFound) {
 		t.Errorf("got %v, want: not found", err)
+	}
+}
+
+func TestUnknownArchitectureIsAnError(t *testing.T) {
+	if _, err := (&Machine{Arch: "riscv64"}).Run(t.Context(), "initrd", nil); err == nil || !strings.Contains(err.Error(), `"riscv64"`) {
+		t.Errorf("got %v, want the architecture refused", err)
+	}
+}
+
+// Two machines may share a disk, and a comma would end its name.
+func TestDiskIsNeverWrittenTo(t *testing.T) {
+	with := Machine{Disk: "/cache/a,b.img", Append: []string{"selinux=1"}}
+	got := strings.Join(with.options("ttyS0", "initrd"), " ")
+	for _, want := range []string{" -drive if=virtio,format=raw,cache=unsafe,snapshot=on,file=/cache/a,,b.img", " -append console=ttyS0 quiet loglevel=1 panic=-1 rdinit=/init selinux=1 "} {
+		if !strings.Contains(got, want) {
+			t.Errorf("got %s, want%s", got, want)
+		}
+	}
+	if got := strings.Join((&Machine{}).options("ttyS0", "initrd"), " "); strings.Contains(got, "-drive") {
+		t.Errorf("without a disk: got %s", got)
 	}
 }
 
