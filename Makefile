@@ -6,9 +6,9 @@ RACE     ?= -race
 
 # What the end-to-end tests run beside what they compile: names of Debian
 # packages, and the programs that show whether they are there.
-E2E_PACKAGES = podman containerd runc conmon skopeo qemu-system-arm mmdebstrap rootlesskit uidmap qemu-user-static binfmt-support softhsm2 opensc time \
+E2E_PACKAGES = podman containerd runc conmon skopeo qemu-system-arm qemu-system-x86 e2fsprogs mmdebstrap rootlesskit uidmap qemu-user-static binfmt-support softhsm2 opensc time \
 	containernetworking-plugins iproute2 systemd
-E2E_PROGRAMS = podman containerd runc conmon skopeo qemu-system-aarch64 mmdebstrap rootlesskit newuidmap qemu-aarch64-static update-binfmts softhsm2-util pkcs11-tool /usr/bin/time \
+E2E_PROGRAMS = podman containerd runc conmon skopeo qemu-system-aarch64 qemu-system-x86_64 mke2fs mmdebstrap rootlesskit newuidmap qemu-aarch64-static update-binfmts softhsm2-util pkcs11-tool /usr/bin/time \
 	/usr/lib/cni/bridge ip systemd-analyze
 
 .DEFAULT_GOAL := help

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,11 +26,7 @@ func fetchDebian(t *testing.T, suite, arch string, pick func(*deb.Index) ([]deb.
 	if err != nil {
 		t.Fatal(err)
 	}
-	base := os.Getenv("IMGCTL_ARCHIVE")
-	if base == "" {
-		base = deb.Configured("/")[deb.Main]
-	}
-	archive := &deb.Archive{Download: &download.Client{}, Base: base, Keyring: keyring}
+	archive := &deb.Archive{Download: &download.Client{}, Base: debianArchive(), Keyring: keyring}
 	all, err := archive.Suite(t.Context(), suite, arch)
 	if err != nil {
 		t.Fatal(err)
@@ -47,6 +44,11 @@ func fetchDebian(t *testing.T, suite, arch string, pick func(*deb.Index) ([]deb.
 		t.Fatal(err)
 	}
 	return paths
+}
+
+// debianArchive is the address of the archive that apt here is configured with.
+func debianArchive() string {
+	return cmp.Or(os.Getenv("IMGCTL_ARCHIVE"), deb.Configured("/")[deb.Main], deb.DefaultBase)
 }
 
 // unpackDebian unpacks packages into a directory, which is removed with the test.

@@ -1,7 +1,8 @@
 // Package e2e judges a real release by programs that imgctl did not write:
 // cosign, podman, skopeo, crane, oras, regctl, three kinds of registries, the
 // image's own tools on real kernels. Of a bundle it makes a cluster, which
-// kubelet, control plane, kubeadm and systemd judge.
+// kubelet, control plane, kubeadm and systemd judge, and a machine on which
+// SELinux judges its labels.
 //
 // Its tests have the build tag e2e. They need root on Debian, for podman's
 // containers; `make e2e` installs what they run. All share one lab and the one
