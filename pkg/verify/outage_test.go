@@ -148,31 +148,59 @@ func TestM05AllSourcesDeadIsUnknown(t *testing.T) {
 // M06, and Docker Hub in July 2020: connected, and no byte. It costs one request
 // for a whole run.
 func TestM06DeadHostIsAskedOnce(t *testing.T) {
+	for outage, answer := range map[oci.Outage]func(*http.Request) (*http.Response, error){
+		oci.OutageStall: func(*http.Request) (*http.Response, error) { // as if its time had passed
+			return nil, &net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded}
+		},
+		oci.OutageServer: func(req *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 500, Body: http.NoBody, Header: http.Header{}, Request: req}, nil
+		},
+	} {
+		t.Run(string(outage), func(t *testing.T) { deadHostIsAskedOnce(t, outage, answer) })
+	}
+}
+
+func deadHostIsAskedOnce(t *testing.T, outage oci.Outage, answer func(*http.Request) (*http.Response, error)) {
 	k := imgtest.SigningKey(t)
 	live := newRegistry(t)
 	imgtest.Release{Repository: live, Signers: signers(k), Tags: []string{"v1", "v2", "v3"}}.Push(t)
 	w := newWorld(t, trusting(t, []string{"127.0.0.9:5000/kubelet", live}, k))
-	w.net.add(func(req *http.Request) (*http.Response, error) { // as if its time had passed
+	w.net.add(func(req *http.Request) (*http.Response, error) {
 		if req.URL.Host == "127.0.0.9:5000" {
-			return nil, &net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded}
+			return answer(req)
 		}
 		return nil, nil
 	})
+	once := 0
 	for _, tag := range []string{"v1", "v2", "v3"} {
 		in, err := w.Inspect(t.Context(), oci.Reference{Repository: live, Tag: tag})
 		if err != nil {
 			t.Fatal(err)
 		}
 		expect(t, in, VerdictVerified, VerdictUnknown, VerdictVerified)
-		if in.Sources[0].Outage != oci.OutageStall {
+		if in.Sources[0].Outage != outage {
 			t.Errorf("row: %+v", in.Sources[0])
 		}
+		if once == 0 {
+			once = w.net.asked("127.0.0.9:5000")
+		}
 	}
-	if n := w.net.asked("127.0.0.9:5000"); n != 1 {
-		t.Errorf("the dead host was asked %d times: %q", n, w.net.log)
+	if n := w.net.asked("127.0.0.9:5000"); n != once {
+		t.Errorf("the dead host was asked %d times, and %d of them later: %q", once, n-once, w.net.log)
 	}
 	if n := w.net.asked(live[:strings.Index(live, "/")], "manifests/v3"); n == 0 {
 		t.Error("the live host was not asked")
+	}
+}
+
+// What is not clearly an answer is none.
+func TestErrorsThatNobodyUnderstandsAreUnknown(t *testing.T) {
+	a := newRegistry(t)
+	_, missing := open(t, newWorld(t, trusting(t, []string{a}, imgtest.SigningKey(t))), a).Resolve(t.Context(), "v1")
+	for want, err := range map[answer]error{unknown: errors.New("whatever"), absent: missing, good: nil} {
+		if got := classify(err); got != want {
+			t.Errorf("%v: got %d, want %d", err, got, want)
+		}
 	}
 }
 

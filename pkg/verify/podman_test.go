@@ -98,6 +98,8 @@ func TestKeysOfARuleAreNeverWiderThanTheRule(t *testing.T) {
 		{"{any: [{key: {file: k.pub}}, {key: {file: l.pub, notAfter: 2025-01-01T00:00:00Z}}]}", 1, false},
 		{"{threshold: 2, any: [{key: {file: k.pub}}, {key: {file: l.pub, notAfter: 2025-01-01T00:00:00Z}}]}", 0, false},
 		{"{any: [{key: {file: k.pub}}, {keyless: {issuer: https://a, subject: b}}]}", 0, false},
+		{"{threshold: 2, any: [{key: {file: k.pub}}, {key: {file: l.pub}}, {key: {file: n.pub}}]}", 0, false},
+		{"{threshold: 3, any: [{key: {file: k.pub}}, {key: {file: l.pub}}, {key: {file: n.pub}}]}", 3, true},
 		{"{threshold: 2, any: [{key: {file: k.pub}}, {key: {file: l.pub}}, {keyless: {issuer: https://a, subject: b}}]}", 0, false},
 	} {
 		p, err := policyOf(t, k, l, "rules:\n- repositories: [quay.io/a/b]\n  signers: "+tt.signers+"\n")

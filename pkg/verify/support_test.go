@@ -179,6 +179,7 @@ func policyOf(t *testing.T, k, l *sign.Key, rules string) (*Policy, error) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "k.pub"), k.PublicPEM())
 	write(t, filepath.Join(dir, "l.pub"), l.PublicPEM())
+	write(t, filepath.Join(dir, "n.pub"), imgtest.SigningKey(t).PublicPEM())
 	path := filepath.Join(dir, "policy.yaml")
 	write(t, path, []byte("apiVersion: imgctl.dev/v1\nkind: Policy\n"+rules))
 	p, err := LoadPolicy(path)
