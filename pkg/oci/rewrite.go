@@ -64,18 +64,15 @@ func (d *delivery) rewrite(ctx context.Context, tag string, edit func(ctx contex
 // settle looks again until what was written stays. It reports whether others had
 // overwritten it.
 func (w *rewriting) settle(ctx context.Context) (overwritten bool, err error) {
+	rest := w.rest
 	for range maxRewrites {
-		rest := w.yield
-		if !overwritten {
-			rest = w.rest
-		}
 		if err := rest(ctx); err != nil {
 			return overwritten, err
 		}
 		if err := w.repo.back.exclusive(w.tag, func() error { return w.step(ctx) }); err != nil || w.stable {
 			return overwritten, err
 		}
-		overwritten = true
+		overwritten, rest = true, w.yield
 	}
 	return overwritten, w.lost()
 }
