@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -130,13 +131,19 @@ func writeTree(out string, tree bundle.Tree) error {
 		return err
 	}
 	for _, f := range tree.Files {
-		path := filepath.Join(out, filepath.FromSlash(f.Path))
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return err
-		}
-		if err := atomicfile.WriteBytes(path, f.Mode, f.Body); err != nil {
+		if err := writeBelow(out, f.Path, f.Mode, f.Body); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// writeBelow writes a file below dir, whole or not at all, with the directories on
+// the way to it. name has slashes and is clean.
+func writeBelow(dir, name string, mode fs.FileMode, body []byte) error {
+	path := filepath.Join(dir, filepath.FromSlash(name))
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return atomicfile.WriteBytes(path, mode, body)
 }

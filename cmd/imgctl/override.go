@@ -6,15 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
-	"net/netip"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 
-	"github.com/imgctl/imgctl/internal/atomicfile"
 	"github.com/imgctl/imgctl/pkg/bundle"
 	"github.com/imgctl/imgctl/pkg/oci"
 	"github.com/imgctl/imgctl/pkg/verify"
@@ -55,11 +51,7 @@ func (c *verifyCmd) writeOverride(ctx context.Context, v *verify.Verifier, found
 		return err
 	}
 	for _, f := range files {
-		to := filepath.Join(c.override, filepath.FromSlash(f.Path))
-		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-			return err
-		}
-		if err := atomicfile.WriteBytes(to, fs.FileMode(f.Mode), f.Body); err != nil {
+		if err := writeBelow(c.override, f.Path, fs.FileMode(f.Mode), f.Body); err != nil {
 			return err
 		}
 	}
@@ -86,7 +78,7 @@ func (c *verifyCmd) overrideOf(ctx context.Context, v *verify.Verifier, in *veri
 		return im, errors.New("no registry has it whole: imgctl sync copies it from a directory to one")
 	}
 	for _, repository := range append([]string{im.Repository}, im.Sources...) {
-		if host, _, _ := strings.Cut(repository, "/"); c.withoutTLS(host) && !slices.Contains(im.Plain, host) {
+		if host, _, _ := strings.Cut(repository, "/"); v.Registry.Plain(host) && !slices.Contains(im.Plain, host) {
 			im.Plain = append(im.Plain, host)
 		}
 	}
@@ -119,15 +111,4 @@ func (c *verifyCmd) keysOf(ctx context.Context, v *verify.Verifier, in *verify.I
 	im.Keys, im.AllKeys = keys, all
 	im.SignedAs, err = v.SignedAs(ctx, verify.Subject{Repository: im.Repository, Digest: in.Verified.Digest()}, best)
 	return err
-}
-
-// withoutTLS reports whether a host is asked without TLS, as --plain-http says or
-// because it is on loopback.
-func (a *app) withoutTLS(host string) bool {
-	name, _, err := net.SplitHostPort(host)
-	if err != nil {
-		name = host
-	}
-	ip, err := netip.ParseAddr(strings.Trim(name, "[]"))
-	return slices.Contains(a.plainHTTP, host) || name == "localhost" || err == nil && ip.IsLoopback()
 }

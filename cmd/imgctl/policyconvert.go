@@ -2,14 +2,13 @@ package main
 
 import (
 	"fmt"
-	"os"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/imgctl/imgctl/internal/atomicfile"
 	"github.com/imgctl/imgctl/internal/strict"
 	"github.com/imgctl/imgctl/pkg/verify"
 	"github.com/imgctl/imgctl/pkg/verify/convert"
@@ -89,15 +88,11 @@ func lossText(l convert.Loss) string {
 
 func (c *convertCmd) write(files []convert.File) error {
 	for _, f := range files {
-		path := filepath.Join(c.dir, f.Path)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return err
-		}
-		perm := os.FileMode(0o644)
-		if strings.HasSuffix(path, ".sh") {
+		perm := fs.FileMode(0o644)
+		if strings.HasSuffix(f.Path, ".sh") {
 			perm = 0o755
 		}
-		if err := atomicfile.WriteBytes(path, perm, []byte(f.Body)); err != nil {
+		if err := writeBelow(c.dir, f.Path, perm, []byte(f.Body)); err != nil {
 			return err
 		}
 	}

@@ -98,8 +98,9 @@ func (c *Client) open(canonical string) (backend, error) {
 	return newRegistry(canonical, repo, c, c.network), nil
 }
 
-// plain reports whether host, with or without a port, may be asked without TLS.
-func (c *Client) plain(host string) bool {
+// Plain reports whether host, with or without a port, may be asked without TLS:
+// it is in PlainHTTP, or on loopback by its form.
+func (c *Client) Plain(host string) bool {
 	return isLoopback(host) || slices.Contains(c.PlainHTTP, host)
 }
 

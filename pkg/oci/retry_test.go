@@ -160,7 +160,7 @@ func TestPlainHTTPIsForLoopbackAndListedHostsOnly(t *testing.T) {
 		"10.0.0.7": false, "10.0.0.8:5000": false, "192.168.1.1": false, "registry.lan:80": false, "quay.io": false, "localhost.evil.test": false, "128.0.0.1": false,
 		"127.0.0.1.evil.test": false, "[::2]": false,
 	} {
-		if got := c.plain(host); got != want {
+		if got := c.Plain(host); got != want {
 			t.Errorf("%s: got %v, want %v", host, got, want)
 		}
 		var asked string

@@ -66,8 +66,8 @@ type wire struct {
 }
 
 func (c *Client) newWire() *wire {
-	w := &wire{agent: c.UserAgent, retry: c.Retry, plain: c.plain, log: c.log(), hosts: newHosts(c.Rate), tokens: newTokens(c.Retry.now)}
-	w.realms = realms{plain: c.plain, listed: c.TokenServers}
+	w := &wire{agent: c.UserAgent, retry: c.Retry, plain: c.Plain, log: c.log(), hosts: newHosts(c.Rate), tokens: newTokens(c.Retry.now)}
+	w.realms = realms{plain: c.Plain, listed: c.TokenServers}
 	if w.agent == "" {
 		w.agent = DefaultUserAgent
 	}
